@@ -60,4 +60,4 @@ pub use patience::Patience;
 pub use place::place;
 pub use service_client::{ServiceAnswer, ServiceError, ServiceRequest, is_private_way, read_token};
 pub use spec::TargetSpec;
-pub(crate) use via::{ViaCommand, ViaEnd, ViaOutput, ViaProcess};
+pub(crate) use via::{ViaCommand, ViaEnd, ViaInput, ViaOutput, ViaProcess};

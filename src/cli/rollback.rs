@@ -2,7 +2,6 @@
 //! deletes their safety copies.
 
 use clap::Args;
-use serde_json::json;
 
 use super::Context;
 use super::failure::{Failure, Outcome};
@@ -112,14 +111,26 @@ pub(super) fn run(context: &Context, args: &RollbackArgs) -> Result<Outcome, Fai
 }
 
 fn list(context: &Context, config: &Config) -> Result<Outcome, Failure> {
-    let restores = restore_in_place::list(config)?;
-    if context.json {
-        output::print_json(&json!({ "restores": restores }))?;
-        return Ok(Outcome::Complete);
+    let found = restore_in_place::list(config)?;
+    let outcome = match found.damaged.is_empty() {
+        true => Outcome::Complete,
+        false => Outcome::Partial,
+    };
+    for damaged in &found.damaged {
+        output::tell(format_args!(
+            "warning: the restore {} cannot be shown: {}; its safety copy is not deleted. Look at {}",
+            damaged.id, damaged.why, damaged.directory
+        ));
     }
-    if restores.is_empty() {
-        output::print_line("no restore in place was made on this host")?;
-        return Ok(Outcome::Complete);
+    if context.json {
+        output::print_json(&found)?;
+        return Ok(outcome);
+    }
+    if found.restores.is_empty() {
+        if found.damaged.is_empty() {
+            output::print_line("no restore in place was made on this host")?;
+        }
+        return Ok(outcome);
     }
     let header = [
         "RESTORE",
@@ -131,9 +142,9 @@ fn list(context: &Context, config: &Config) -> Result<Outcome, Failure> {
         "SIZE",
         "MAY BE DELETED FROM",
     ];
-    let rows: Vec<Vec<String>> = restores.iter().map(row).collect();
+    let rows: Vec<Vec<String>> = found.restores.iter().map(row).collect();
     output::print_line(output::table(&header, &rows).trim_end())?;
-    Ok(Outcome::Complete)
+    Ok(outcome)
 }
 
 fn row(one: &PastRestore) -> Vec<String> {

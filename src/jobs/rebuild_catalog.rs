@@ -259,6 +259,9 @@ impl Rebuild {
             }
             false => None,
         };
+        // A process that has the old catalog open keeps its log: beside the new one, SQLite would
+        // play it into that.
+        remove_beside(&path, &["-wal", "-shm"]).map_err(failed("remove the log of", &path))?;
         fs::rename(&new, &path).map_err(failed("replace", &path))?;
         crate::base::fs::sync_dir(&dir).map_err(failed("flush", &dir))?;
         drop(lock);
@@ -286,7 +289,12 @@ impl Drop for NewFile {
 }
 
 fn remove(path: &Path) -> std::io::Result<()> {
-    for ending in ["", "-wal", "-shm"] {
+    remove_beside(path, &["", "-wal", "-shm"])
+}
+
+/// Removes the files whose names are `path` and one of `endings`.
+fn remove_beside(path: &Path, endings: &[&str]) -> std::io::Result<()> {
+    for ending in endings {
         let mut name = path.as_os_str().to_owned();
         name.push(ending);
         match fs::remove_file(name) {

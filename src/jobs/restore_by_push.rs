@@ -14,8 +14,8 @@
 mod answers;
 
 use std::io::{self, Write};
-use std::process::ChildStdin;
-use std::time::Duration;
+use std::thread::ScopedJoinHandle;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -26,7 +26,7 @@ use crate::base::openat::Dir;
 use crate::base::progress::{Progress, ProgressEvent, Stage};
 use crate::format::restored::RestoredRecord;
 use crate::restore::{PackRestoredError, RestorePlan, RestoreReport, pack_restored};
-use crate::storage::{ViaCommand, ViaProcess};
+use crate::storage::{ViaCommand, ViaInput, ViaProcess};
 use answers::{Answered, Ended, Until};
 
 /// How long the other side may take until it is ready: a person may type a password meanwhile.
@@ -35,6 +35,8 @@ const READY_WITHIN: Duration = Duration::from_secs(180);
 const SILENCE: Duration = Duration::from_secs(120);
 /// How long its process may take to end after its last line.
 const END_WITHIN: Duration = Duration::from_secs(30);
+/// Pause between two looks at a thread.
+const POLL: Duration = Duration::from_millis(10);
 const BUFFER_BYTES: usize = 256 << 10;
 /// The tree in the scratch directory.
 const TREE: &str = "content";
@@ -164,9 +166,7 @@ impl PushRestore {
         restored: RestoreReport,
         front: &dyn FrontEnd,
     ) -> Result<PushRestoreReport, JobError> {
-        let Some(input) = self.process.take_input() else {
-            return Err(JobError::work("the other side takes no input"));
-        };
+        let input = self.process.take_input()?;
         let display = front.show_transfer(Stage::Shipping, &self.host, record.bytes());
         let content = Sending {
             tree,
@@ -179,7 +179,9 @@ impl PushRestore {
             let until = Until::Received(SILENCE);
             let answered = answers::until(&self.process, until, &self.host, front);
             match answered {
-                Ok(Answered::Received) => {}
+                // Then all of it was sent; if not, the other side does not do what it says.
+                Ok(Answered::Received) if has_ended(&sending, END_WITHIN) => {}
+                Ok(Answered::Received) => self.process.stop(Duration::ZERO),
                 // The thread may be within a write that nothing takes.
                 Ok(_) => self.process.stop(END_WITHIN),
                 Err(_) => self.process.stop(Duration::ZERO),
@@ -268,6 +270,15 @@ impl PushRestore {
     }
 }
 
+/// Whether the thread ends within `patience`.
+fn has_ended<T>(thread: &ScopedJoinHandle<'_, T>, patience: Duration) -> bool {
+    let until = Instant::now() + patience;
+    while !thread.is_finished() && Instant::now() < until {
+        std::thread::sleep(POLL);
+    }
+    thread.is_finished()
+}
+
 /// The content that a thread sends.
 struct Sending<'a> {
     tree: &'a Dir,
@@ -277,7 +288,7 @@ struct Sending<'a> {
 
 impl Sending<'_> {
     /// Sends all of it, and returns the open input.
-    fn send(self, mut input: ChildStdin) -> Result<ChildStdin, PackRestoredError> {
+    fn send(self, mut input: ViaInput) -> Result<ViaInput, PackRestoredError> {
         let mut out = io::BufWriter::with_capacity(BUFFER_BYTES, &mut input);
         let sent = |bytes| {
             let event = ProgressEvent::BytesFetched { bytes };

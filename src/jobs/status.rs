@@ -110,6 +110,7 @@ fn restores_in_place(config: &Config) -> (Option<RestoreOpenFinding>, Vec<Safety
         }),
     };
     let old = restore_in_place::list(config)
+        .map(|found| found.restores)
         .unwrap_or_default()
         .into_iter();
     let old = old.filter(|one| one.is_deletable).filter_map(|one| {

@@ -5,6 +5,7 @@
 //! [`unpack`](super::extract::unpack), which requires exactly this stream.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io::{self, Read as _, Write};
 use std::os::unix::ffi::OsStrExt as _;
 
@@ -14,6 +15,8 @@ use crate::format::index::{EntryRef, EntryType};
 use crate::format::restored::{RESTORED, RestoredRecord};
 
 const BUFFER_BYTES: usize = 256 << 10;
+const OWNER_READS: u32 = 0o400;
+const OWNER_ENTERS: u32 = 0o500;
 /// Blocks of zeros at the end of a tar.
 pub(super) const TRAILER_BYTES: usize = 2 * BLOCK_BYTES;
 
@@ -91,6 +94,30 @@ fn reading(path: &[u8]) -> impl FnOnce(io::Error) -> PackRestoredError + use<> {
     move |source| PackRestoredError::Read { path, source }
 }
 
+/// Opens a file of the directory, which is ours. Its permissions, or those of a directory above it,
+/// may keep its owner out; those that count are in the record, so the owner gets what it takes.
+fn open_ours(dir: &Dir, path: &[u8]) -> io::Result<File> {
+    let name = OsStr::from_bytes(path);
+    match dir.open_file(name) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+        other => return other.map(|(file, _)| file),
+    }
+    let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+    for (end, _) in ends {
+        allow(dir, OsStr::from_bytes(&path[..end]), OWNER_ENTERS)?;
+    }
+    allow(dir, name, OWNER_READS)?;
+    dir.open_file(name).map(|(file, _)| file)
+}
+
+fn allow(dir: &Dir, name: &OsStr, permissions: u32) -> io::Result<()> {
+    let mode = dir.meta(name)?.permissions();
+    match mode & permissions == permissions {
+        true => Ok(()),
+        false => dir.set_mode(name, mode | permissions),
+    }
+}
+
 struct Packer<'a> {
     dir: &'a Dir,
     out: &'a mut dyn Write,
@@ -106,8 +133,7 @@ impl Packer<'_> {
     /// Writes the header and the content of one file, which must have the member's size.
     fn member(&mut self, member: &TarMember) -> Result<(), PackRestoredError> {
         let path = &member.path;
-        let opened = self.dir.open_file(OsStr::from_bytes(path));
-        let (mut file, _) = opened.map_err(reading(path))?;
+        let mut file = open_ours(self.dir, path).map_err(reading(path))?;
         self.write(&member.header())?;
         let mut left = member.size;
         while left > 0 {

@@ -3,12 +3,17 @@
 //! Its standard input takes what we send; its standard output is read line by line, and of its
 //! standard error the end is kept. Threads do the reading, so that no wait is without a deadline.
 
-use std::io::{self, BufRead as _, BufReader, Read};
+use std::io::{self, BufRead as _, BufReader, Read, Write};
+use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
 use super::process_failure::{MOST_SAID_BYTES, last_words};
 use super::ssh::{self, CONNECT_SECONDS};
@@ -22,6 +27,11 @@ const MAX_LINE_BYTES: u64 = 4 << 20;
 const MOST_LINES: usize = 16;
 /// Pause between two looks at a process that is to end.
 const POLL: Duration = Duration::from_millis(20);
+/// How long a write waits before it looks again whether the other side was given up.
+const WRITE_POLL: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 100_000_000,
+};
 /// How long the rest of stderr is awaited after the end of the process.
 const LAST_WORDS_WITHIN: Duration = Duration::from_secs(2);
 
@@ -119,6 +129,7 @@ impl ViaCommand {
             input: pipes.0,
             output,
             said: Arc::default(),
+            is_given_up: Arc::default(),
         };
         let said = Arc::clone(&process.said);
         let started = match (pipes.1, pipes.2) {
@@ -194,6 +205,43 @@ fn listen(stderr: impl Read, to: &SyncSender<ViaOutput>, said: &Mutex<Vec<u8>>) 
     }
 }
 
+/// The standard input of the other side. A write waits while the other side takes nothing, but no
+/// longer than the process is wanted: another process may keep the pipe open after it.
+#[derive(Debug)]
+pub(crate) struct ViaInput {
+    pipe: ChildStdin,
+    is_given_up: Arc<AtomicBool>,
+}
+
+impl ViaInput {
+    fn new(pipe: ChildStdin, is_given_up: Arc<AtomicBool>) -> io::Result<Self> {
+        let flags = fcntl_getfl(&pipe)?;
+        fcntl_setfl(&pipe, flags | OFlags::NONBLOCK)?;
+        Ok(Self { pipe, is_given_up })
+    }
+}
+
+impl Write for ViaInput {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            if self.is_given_up.load(Ordering::Relaxed) {
+                return Err(io::Error::other("the other side was given up"));
+            }
+            match self.pipe.write(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let pipe = PollFd::from_borrowed_fd(self.pipe.as_fd(), PollFlags::OUT);
+                    poll(&mut [pipe], Some(&WRITE_POLL))?;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.pipe.flush()
+    }
+}
+
 /// A running command. Dropped, it is killed.
 pub(crate) struct ViaProcess {
     child: Child,
@@ -201,12 +249,16 @@ pub(crate) struct ViaProcess {
     output: Receiver<ViaOutput>,
     /// The end of stderr.
     said: Arc<Mutex<Vec<u8>>>,
+    /// Ends the writes to its standard input.
+    is_given_up: Arc<AtomicBool>,
 }
 
 impl ViaProcess {
-    /// Takes its standard input; dropping that closes it. `None`: it was taken before.
-    pub(crate) fn take_input(&mut self) -> Option<ChildStdin> {
-        self.input.take()
+    /// Takes its standard input; dropping that closes it. Fails if it was taken before.
+    pub(crate) fn take_input(&mut self) -> io::Result<ViaInput> {
+        let taken = || io::Error::other("its input was taken before");
+        let pipe = self.input.take().ok_or_else(taken)?;
+        ViaInput::new(pipe, Arc::clone(&self.is_given_up))
     }
 
     /// Waits for the next line. `None`: there are no more.
@@ -229,11 +281,13 @@ impl ViaProcess {
         }
     }
 
-    /// Ends it: kills it if it does not end by itself within `patience`.
+    /// Ends it: kills it if it does not end by itself within `patience`. Writes to it end then, even
+    /// if a process that it started goes on.
     pub(crate) fn stop(&mut self, patience: Duration) {
         if !self.has_ended_within(patience) {
             self.kill();
         }
+        self.is_given_up.store(true, Ordering::Relaxed);
     }
 
     /// Closes its standard input and waits for its end.
@@ -296,7 +350,6 @@ mod tests {
 
     #[test]
     fn lines_arrive_and_the_end_is_known() {
-        use std::io::Write as _;
         let script = "echo one; echo no >&2; read answer; echo \"$answer\"; exit 3";
         let via = ViaCommand::parse(&format!("sh -c '{script}'")).unwrap();
         let mut process = via.start(&[]).unwrap();
@@ -310,6 +363,20 @@ mod tests {
         assert_eq!(printed, ["one", "two"]);
         let end = process.end(SOON).unwrap();
         assert_eq!((end.code, end.said.as_str()), (Some(3), "no"));
+    }
+
+    /// Kind: a wait for a process that was ended, while one that it started holds its pipe.
+    #[test]
+    fn a_write_ends_with_the_process_though_another_one_holds_the_pipe() {
+        let via = ViaCommand::parse("sh -c 'sleep 5 & wait'").unwrap();
+        let mut process = via.start(&[]).unwrap();
+        let mut input = process.take_input().unwrap();
+        assert!(process.take_input().is_err());
+        let began = Instant::now();
+        let writing = std::thread::spawn(move || input.write_all(&vec![0; 4 << 20]));
+        process.stop(Duration::from_millis(200));
+        assert!(writing.join().unwrap().is_err());
+        assert!(began.elapsed() < Duration::from_secs(4));
     }
 
     #[test]

@@ -314,3 +314,26 @@ fn where_it_cannot_be_done_the_catalog_is_as_it_was() {
     );
     assert_eq!(places(&other.path("c.state/catalog.db")), before);
 }
+
+/// Kind: the log of the catalog that was replaced is played into the new one.
+#[test]
+fn a_process_that_reads_the_old_catalog_leaves_nothing_beside_the_new_one() {
+    let host = prepared();
+    let catalog = host.path("c.state/catalog.db");
+    let reader = rusqlite::Connection::open(&catalog).unwrap();
+    let changes = "PRAGMA wal_autocheckpoint=0; INSERT INTO meta VALUES('of the old one', 'x')";
+    reader.execute_batch(changes).unwrap();
+    reader.execute_batch("BEGIN; SELECT * FROM meta").unwrap();
+    rebuild(&host, &[]);
+    let new = rusqlite::Connection::open(&catalog).unwrap();
+    let check: String = new
+        .query_row("PRAGMA integrity_check", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(check, "ok");
+    let query = "SELECT count(*) FROM meta WHERE key='of the old one'";
+    let found: i64 = new.query_row(query, [], |row| row.get(0)).unwrap();
+    assert_eq!(found, 0);
+    drop((new, reader));
+    host.backup();
+    restores_as_it_is(&host, "out");
+}

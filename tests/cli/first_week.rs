@@ -222,6 +222,17 @@ fn in_a_pipe_the_week_is_plain_text() {
     first_week(View::Pipe).finish();
 }
 
+/// A backup fails and names these words; once `disk` is empty, at `then`, nothing is left of it.
+fn fails_until_there_is_room(week: &mut Week, disk: &SmallDisk, then: &str, words: &[&str]) {
+    week.alarm(Host, "sealift backup", 1, words);
+    let later = [&["failed"], &words[1..]].concat();
+    week.alarm(Host, "sealift status", 3, &later);
+    disk.empty();
+    week.at(then);
+    week.calm(Host, "sealift backup");
+    week.calm(Host, "sealift status");
+}
+
 fn full_disks(view: View) -> Option<Week> {
     let mut week = Week::new(view, "Full disks");
     set_up(&mut week);
@@ -243,43 +254,23 @@ fn full_disks(view: View) -> Option<Week> {
     week.day("The spool's disk is full", "08 06:00");
     week.unseen(Host, "head -c 6000000 /dev/urandom >photos/new.jpg");
     spool.fill(1 << 20);
-    week.alarm(
-        Host,
-        "sealift backup",
-        1,
+    fails_until_there_is_room(
+        &mut week,
+        &spool,
+        "08 07:00",
         &["spool-disk", "No space left", "make room"],
     );
-    week.alarm(
-        Host,
-        "sealift status",
-        3,
-        &["failed", "No space left", "make room"],
-    );
-    spool.empty();
-    week.at("08 07:00");
-    week.calm(Host, "sealift backup");
-    week.calm(Host, "sealift status");
     week.calm(Host, "sealift list");
 
     week.day("It is full to the last byte", "09 06:00");
     week.unseen(Host, "head -c 3000000 /dev/urandom >photos/newer.jpg");
     spool.fill(0);
-    week.alarm(
-        Host,
-        "sealift backup",
-        1,
+    fails_until_there_is_room(
+        &mut week,
+        &spool,
+        "09 07:00",
         &["spool-disk", "is the disk full", "room"],
     );
-    week.alarm(
-        Host,
-        "sealift status",
-        3,
-        &["failed", "is the disk full", "room"],
-    );
-    spool.empty();
-    week.at("09 07:00");
-    week.calm(Host, "sealift backup");
-    week.calm(Host, "sealift status");
 
     week.day("The snapshots' disk is full", "10 06:00");
     week.unseen(
@@ -291,22 +282,12 @@ c.execute('insert into t values (1)')
 c.commit()\"",
     );
     snapshots.fill(0);
-    week.alarm(
-        Host,
-        "sealift backup",
-        1,
+    fails_until_there_is_room(
+        &mut week,
+        &snapshots,
+        "10 07:00",
         &["snapshots-disk", "No space left", "make room"],
     );
-    week.alarm(
-        Host,
-        "sealift status",
-        3,
-        &["failed", "No space left", "make room"],
-    );
-    snapshots.empty();
-    week.at("10 07:00");
-    week.calm(Host, "sealift backup");
-    week.calm(Host, "sealift status");
     week.calm(Host, "sealift list");
     week.calm(Host, "sealift verify");
     Some(week)

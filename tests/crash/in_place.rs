@@ -203,6 +203,10 @@ impl InPlace {
                 database
                     .execute_batch("INSERT INTO work VALUES ('written meanwhile')")
                     .unwrap();
+                // As most programs write a file: another one takes its name.
+                let (settings, next) = (root.join("settings.json"), root.join("settings.next"));
+                fs::copy(&settings, &next).unwrap();
+                fs::rename(next, settings).unwrap();
             }
         }
         self.resume(&[], &at);

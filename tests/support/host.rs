@@ -178,6 +178,21 @@ impl Host {
         arguments.map(str::to_owned).to_vec()
     }
 
+    /// The words of a restore of these paths (none: all) from the folder target to `to`, with the pinned signer.
+    pub fn restore_words<'a>(&'a self, paths: &[&'a str], to: &'a str) -> Vec<&'a str> {
+        let rest = [
+            "--from",
+            "repo",
+            "--identity",
+            "key.txt",
+            "--signer",
+            &self.signer,
+            "--to",
+            to,
+        ];
+        [&["restore", "latest"][..], paths, &rest].concat()
+    }
+
     /// Restores as a fresh machine would; gives the new directory.
     pub fn restore(&self, snapshot: &str, to: &str) -> PathBuf {
         self.restore_exits(snapshot, to, &[0])

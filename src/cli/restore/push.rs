@@ -41,7 +41,7 @@ pub(super) fn run(
         }
     });
     drop(scratch);
-    conclude(context, &report?)
+    conclude(context, report?)
 }
 
 /// The options of a restore in place that are passed on to the other host.
@@ -55,7 +55,9 @@ pub(super) struct RemoteOptions {
 }
 
 /// Prints what came of it; ends as the restore there ended.
-fn conclude(context: &Context, report: &PushRestoreReport) -> Result<Outcome, Failure> {
+fn conclude(context: &Context, mut report: PushRestoreReport) -> Result<Outcome, Failure> {
+    // What the directory here could not keep is in its record, and the host reports its own.
+    report.restored.not_kept.clear();
     tell_about(context, &report.restored);
     if context.json {
         output::print_json(&json!({
@@ -70,9 +72,9 @@ fn conclude(context: &Context, report: &PushRestoreReport) -> Result<Outcome, Fa
             "restore": report.verdict,
         }))?;
     } else if let Some(verdict) = &report.verdict {
-        print_verdict(context, report, verdict)?;
+        print_verdict(context, &report, verdict)?;
     }
-    let failure = |make: fn(String) -> Failure| Err(remote_failure(report, make));
+    let failure = |make: fn(String) -> Failure| Err(remote_failure(&report, make));
     match (report.exit_code, report.errors.is_empty()) {
         (0, true) => Ok(Outcome::Complete),
         (3, true) => Ok(Outcome::Partial),

@@ -8,6 +8,7 @@ use super::digest;
 use super::plan::{InPlacePlan, PlannedPlace};
 use super::slot::Slot;
 use crate::base::clock::{self, in_seconds};
+use crate::base::error_chain::with_causes;
 use crate::base::ids::Stamp;
 use crate::base::sqlite::SIDECARS;
 use crate::config::Config;
@@ -43,6 +44,26 @@ pub(crate) struct PastRestore {
     pub(crate) is_deletable: bool,
 }
 
+/// A restore whose plan cannot be used.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct DamagedRestore {
+    /// Its ULID.
+    pub(crate) id: String,
+    /// Why.
+    pub(crate) why: String,
+    /// Its directory.
+    pub(crate) directory: String,
+}
+
+/// The restores in place of this host.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct PastRestores {
+    /// Oldest first.
+    pub(crate) restores: Vec<PastRestore>,
+    /// Those of which nothing else is known.
+    pub(crate) damaged: Vec<DamagedRestore>,
+}
+
 /// What `rollback --clean` deleted.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct CleanReport {
@@ -53,16 +74,25 @@ pub(crate) struct CleanReport {
     pub(crate) kept: Vec<PastRestore>,
 }
 
-/// Returns the restores in place of this host, oldest first.
-pub(crate) fn list(config: &Config) -> Result<Vec<PastRestore>, JobError> {
+/// Returns the restores in place of this host.
+pub(crate) fn list(config: &Config) -> Result<PastRestores, JobError> {
     let logs = restores::logs(&config.state)?;
-    let begun = logs.iter().filter(|log| log.step().is_some());
-    begun.map(|log| past(config, log)).collect()
+    let mut found = PastRestores::default();
+    for log in logs.iter().filter(|log| log.step().is_some()) {
+        match InPlacePlan::of(log) {
+            Ok(plan) => found.restores.push(past(config, log, &plan)?),
+            Err(error) => found.damaged.push(DamagedRestore {
+                id: log.id.clone(),
+                why: with_causes(&error),
+                directory: log.dir.path().display().to_string(),
+            }),
+        }
+    }
+    Ok(found)
 }
 
-fn past(config: &Config, log: &RestoreLog) -> Result<PastRestore, JobError> {
-    let plan = InPlacePlan::of(log)?;
-    let (safety, failed) = places(&plan);
+fn past(config: &Config, log: &RestoreLog, plan: &InPlacePlan) -> Result<PastRestore, JobError> {
+    let (safety, failed) = places(plan);
     let safety = kept_at(&safety)?;
     let failed = kept_at(&failed)?;
     let is_open = log.is_open();
@@ -157,7 +187,7 @@ pub(crate) fn clean(config: &Config) -> Result<CleanReport, JobError> {
     let _locked = StateLock::take(&config.state)?;
     let restores = Restores::lock(&config.state)?;
     let mut report = CleanReport::default();
-    for one in list(config)? {
+    for one in list(config)?.restores {
         if one.kept_bytes == 0 && one.safety_copy.is_none() && one.failed_copy.is_none() {
             continue;
         }

@@ -132,6 +132,9 @@ impl<'a> ItemMover<'a> {
         let by_number = match (is(&live, old), is(&live, new)) {
             (true, false) if !waits(old) => Some(Whose::Old),
             (false, true) if !waits(new) => Some(Whose::New),
+            // Another program has replaced what is live, before or after the exchange.
+            (false, false) if waits(new) => Some(Whose::Old),
+            (false, false) if waits(old) => Some(Whose::New),
             _ => None,
         };
         if let Some(whose) = by_number {

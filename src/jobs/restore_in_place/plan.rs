@@ -191,15 +191,15 @@ impl PlannedPlace {
     /// Returns the place after its directory was made, durably, for this user only.
     pub(super) fn make(&self) -> io::Result<Slot> {
         let (above, name) = self.split();
-        let mut dir = match Dir::open_trusted(&self.base) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let dir = Dir::open_or_make(&self.base, 0o700)?;
-                crate::base::fs::sync_parent(&self.base)?;
-                dir
-            }
-            other => other?,
-        };
-        for part in above.split('/').filter(|part| !part.is_empty()) {
+        let resolved = Dir::resolve(&self.base)?;
+        if resolved.other.is_some() {
+            return Err(io::ErrorKind::NotADirectory.into());
+        }
+        let mut dir = resolved.dir;
+        // Each part is made in the open directory above it, so that no link leads elsewhere.
+        let parts = above.split('/').filter(|part| !part.is_empty());
+        let parts = parts.map(OsString::from);
+        for part in resolved.missing.into_iter().chain(parts) {
             let below = dir.make_dirs(part, 0o700)?;
             dir.sync()?;
             dir = below;

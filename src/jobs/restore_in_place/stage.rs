@@ -20,7 +20,7 @@ use crate::base::openat::{
     ACCESS_LISTS, Dir, FileOwner, Kind, Meta, chmod_fd, chown_fd, set_mtime_fd, set_xattr_fd,
 };
 use crate::base::sqlite::{self, Budget, Depth, Place};
-use crate::format::index::EntryRef;
+use crate::format::index::{EntryRef, EntryType};
 use crate::format::restored::RestoredRecord;
 use crate::producer::{CopyMtime, Original, dress, dress_entry};
 use crate::restore::mode_without;
@@ -63,7 +63,9 @@ pub(super) fn stage(
         hashes, mut notes, ..
     } = copy;
     let mut wrong = None;
+    let mut files = 0u64;
     let read = digest(to, |rel, hash| {
+        files += 1;
         let path = path_in_content(item, rel);
         let recorded = record.map(|record| record.hash_of(&path));
         let is_right = recorded.is_none_or(|recorded| recorded == Some(hash))
@@ -80,6 +82,15 @@ pub(super) fn stage(
         let next = "restore it again from where it came from; if that fails too, suspect the disk";
         return Err(Because::new(code::CONTENT_CHANGED, text, next));
     }
+    let recorded = record.map(|record| files_below(record, &item.to));
+    if let Some(recorded) = recorded.filter(|recorded| *recorded != files) {
+        let text = format!(
+            "the content of {} has {files} files, and had {recorded} when it was verified",
+            item.name
+        );
+        let next = "keep other programs away from it, and restore it again";
+        return Err(Because::new(code::CONTENT_CHANGED, text, next));
+    }
     check_databases(item, to, &read, &mut notes)?;
     let meta = to.meta().map_err(failed)?;
     let meta = meta.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
@@ -88,6 +99,18 @@ pub(super) fn stage(
         digest: read,
         notes,
     })
+}
+
+/// Returns the number of files that the record has at or below `at`, by each of their names.
+fn files_below(record: &RestoredRecord, at: &str) -> u64 {
+    let is_below = |path: &[u8]| {
+        let rest = path.strip_prefix(at.as_bytes());
+        rest.is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+    };
+    let entries = record.entries.iter().filter(|entry| {
+        matches!(entry.kind, EntryType::File | EntryType::Hardlink) && is_below(entry.path)
+    });
+    entries.count() as u64
 }
 
 /// Returns the path in the content of a path below an item.
@@ -397,5 +420,74 @@ pub(super) fn databases(item: &PlannedItem, slot: &Slot) -> io::Result<Vec<File>
             }
             Ok(found)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::ids::Hash;
+    use crate::format::index::Entry;
+    use crate::format::restored::{RecordWriter, RestoredFrom, RestoredHeader};
+
+    fn entry(path: &str, kind: EntryType) -> Entry {
+        let is_file = kind == EntryType::File;
+        Entry {
+            path: path.as_bytes().to_vec(),
+            kind,
+            mode: 0o700,
+            uid: 0,
+            gid: 0,
+            user: None,
+            group: None,
+            mtime_ns: 0,
+            xattrs: Default::default(),
+            size: 0,
+            blake3: is_file.then(|| Hash::blake3(b"")),
+            extents: Vec::new(),
+            target: (kind == EntryType::Hardlink).then(|| b"photos/a".to_vec()),
+            rdev: None,
+            torn: false,
+        }
+    }
+
+    /// Kind: what vanished from a directory after it was verified is not missed.
+    #[test]
+    fn the_record_says_how_many_files_an_item_has() {
+        let from = RestoredFrom {
+            host: "dalidou".parse().unwrap(),
+            stamp: "20260407T060000Z".parse().unwrap(),
+            sequence: 1,
+            signer: "SHA256:x".to_owned(),
+            core: Hash::blake3(b"core"),
+            paths: Vec::new(),
+        };
+        let at = "2026-04-08T12:00:00Z".parse().unwrap();
+        let header = RestoredHeader::new(&from, Vec::new(), at);
+        let mut record = RecordWriter::begin(Vec::new(), &header).unwrap();
+        for (path, kind) in [
+            ("db", EntryType::File),
+            ("photos", EntryType::Dir),
+            ("photos-2", EntryType::Dir),
+            ("photos-2/a", EntryType::File),
+            ("photos/a", EntryType::File),
+            ("photos/b", EntryType::Hardlink),
+            ("photos/deep", EntryType::Dir),
+            ("photos/deep/c", EntryType::File),
+        ] {
+            record.entry(entry(path, kind)).unwrap();
+        }
+        let record = record.finish().unwrap();
+        let record = RestoredRecord::read(&record[..]).unwrap();
+        let count = |at: &str| files_below(&record, at);
+        assert_eq!(
+            [
+                count("db"),
+                count("photos"),
+                count("photos-2"),
+                count("photo")
+            ],
+            [1, 3, 1, 0]
+        );
     }
 }

@@ -238,22 +238,7 @@ fn a_directory_that_is_not_what_was_restored_is_refused() {
 fn a_part_is_put_in_place_with_only_the_sources_that_it_has() {
     let scene = Scene::new();
     let host = &scene.host;
-    let part = |to: &str, paths: &[&str]| {
-        let mut arguments = vec!["restore", "latest"];
-        arguments.extend(paths);
-        let rest = [
-            "--from",
-            "repo",
-            "--identity",
-            "key.txt",
-            "--signer",
-            &host.signer,
-            "--to",
-            to,
-        ];
-        arguments.extend(rest);
-        host.ok(&arguments);
-    };
+    let part = |to: &str, paths: &[&str]| drop(host.ok(&host.restore_words(paths, to)));
     part("photos-only", &["photos"]);
     part("deep-only", &["photos/deep"]);
     let text = scene.refused(&["--dir", "photos-only"], 1);

@@ -113,3 +113,29 @@ fn a_safety_copy_that_is_gone_stops_no_service() {
     // Nothing is open: other commands do their work.
     deployment.host.ok(&["snapshot"]);
 }
+
+/// One restore whose plan is damaged does not hide the others.
+#[test]
+fn a_past_restore_with_a_damaged_plan_is_named_beside_the_others() {
+    let mut deployment = Deployment::with("");
+    deployment.restore(&[], 0);
+    flip(&restore_dir(&deployment).join("plan.json"), 300);
+    deployment.host.clock = Some("2026-04-10T08:00:00Z".to_owned());
+    deployment.restore(&[], 0);
+    let listed = deployment.host.json_exits(&["rollback", "--list"], &[3]);
+    assert_eq!(listed["restores"].as_array().unwrap().len(), 1, "{listed}");
+    let damaged = listed["damaged"].as_array().unwrap();
+    assert!(
+        damaged[0]["why"].to_string().contains("is not the plan"),
+        "{listed}"
+    );
+    let (_, said) = deployment.host.exits(&["rollback", "--list"], 3);
+    assert!(
+        said.contains("cannot be shown") && said.contains("Look at "),
+        "{said}"
+    );
+    let status = deployment
+        .host
+        .json_exits(&["status", "--offline"], &[0, 3]);
+    assert!(status["restore_open"].is_null(), "{status}");
+}

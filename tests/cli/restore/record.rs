@@ -107,18 +107,7 @@ fn a_restore_records_every_entry_as_it_is() {
     }
     assert_eq!(check(&record, &out), RecordDifferences::default());
     // Its own file is not compared with anything, and a second restore to the same place moves it aside.
-    let again = [
-        "restore",
-        "--from",
-        "repo",
-        "--identity",
-        "key.txt",
-        "--signer",
-        &host.signer,
-        "--to",
-        "out",
-        "--overwrite",
-    ];
+    let again = host.restore_words(&["--overwrite"], "out");
     let report = host.json(&again);
     assert_eq!(report["record"], true);
     assert_eq!(read(&out).entries.len(), record.entries.len());
@@ -131,20 +120,7 @@ fn a_part_is_recorded_as_a_part() {
     let host = Host::new();
     make_tree(&host.data());
     host.backup();
-    host.ok(&[
-        "restore",
-        "latest",
-        "data/dir",
-        "data/notes.txt",
-        "--from",
-        "repo",
-        "--identity",
-        "key.txt",
-        "--signer",
-        &host.signer,
-        "--to",
-        "part",
-    ]);
+    host.ok(&host.restore_words(&["data/dir", "data/notes.txt"], "part"));
     let record = read(&host.path("part"));
     assert!(!record.header.complete);
     let covered = |path: &str| record.covers(path.as_bytes());
@@ -164,17 +140,7 @@ fn a_snapshot_with_such_a_file_of_its_own_keeps_it() {
         &["--json-file", "restored.jsonl", "--tree", "data"],
     );
     host.backup();
-    let output = host.run(&[
-        "restore",
-        "--from",
-        "repo",
-        "--identity",
-        "key.txt",
-        "--signer",
-        &host.signer,
-        "--to",
-        "out",
-    ]);
+    let output = host.run(&host.restore_words(&[], "out"));
     let (out, err) = texts(&output);
     assert_eq!(output.status.code(), Some(0), "{out}{err}");
     assert!(err.contains("an entry restored.jsonl of its own"), "{err}");

@@ -239,3 +239,51 @@ fn a_file_that_changed_since_it_was_restored_is_not_sent() {
     let refused = receive(&stream, &temp.path().join("to")).unwrap_err();
     assert!(matches!(refused, UnpackError::Content { path } if path == "dir/1500"));
 }
+
+/// A key holder who is not root restored files that their permissions close to their owner.
+#[test]
+fn files_that_are_closed_to_their_owner_are_sent() {
+    let temp = tempfile::tempdir().unwrap();
+    let tree = temp.path().join("tree");
+    sample(&tree);
+    let text = fs::read(tree.join(RESTORED)).unwrap();
+    let record = RestoredRecord::read(&text[..]).unwrap();
+    for (name, mode) in [("dir/1", 0o000), ("zeros", 0o040), ("dir", 0o200)] {
+        fs::set_permissions(tree.join(name), fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let dir = Dir::open(&tree).unwrap();
+    let pack = |dir: &Dir| {
+        let mut stream = Vec::new();
+        pack_restored(dir, &record, &mut stream, &|_| ()).unwrap();
+        stream
+    };
+    let stream = match nix::unistd::geteuid().is_root() {
+        false => pack(&dir),
+        true => {
+            let another = nix::unistd::Uid::from_raw(65_534);
+            for path in std::iter::once(tree.clone()).chain(paths_below(&tree)) {
+                std::os::unix::fs::lchown(path, Some(another.as_raw()), None).unwrap();
+            }
+            // Of this thread only.
+            std::thread::scope(|scope| {
+                let packing = scope.spawn(|| {
+                    // SAFETY: it changes the user of this thread's access to files, and nothing else.
+                    #[allow(unsafe_code, reason = "rustix has no call for it")]
+                    unsafe {
+                        libc::setfsuid(another.as_raw());
+                    }
+                    pack(&dir)
+                });
+                packing.join().unwrap()
+            })
+        }
+    };
+    receive(&stream, &temp.path().join("to")).unwrap();
+}
+
+fn paths_below(tree: &Path) -> Vec<std::path::PathBuf> {
+    let found = entries(tree).into_iter();
+    found
+        .map(|entry| tree.join(OsStr::from_bytes(&entry.path)))
+        .collect()
+}
