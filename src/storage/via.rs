@@ -281,8 +281,8 @@ impl ViaProcess {
         }
     }
 
-    /// Ends it: kills it if it does not end by itself within `patience`. Writes to it end then, even
-    /// if a process that it started goes on.
+    /// Ends it, and kills it if it does not end by itself within `patience`. Then writes to it end,
+    /// even if a process that it started goes on.
     pub(crate) fn stop(&mut self, patience: Duration) {
         if !self.has_ended_within(patience) {
             self.kill();

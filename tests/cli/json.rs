@@ -320,6 +320,7 @@ const SCENARIOS: &[Scenario] = &[
     scenario("nothing to resume", Backup, "", "restore --resume", 0),
     scenario("restore --in-place", Backup, RESTORED, "rollback --yes", 0),
     scenario("rollback --list", Backup, RESTORED, "rollback --list", 0),
+    scenario("rollback --list", Backup, PLANLESS, "rollback --list", 3),
     scenario("rollback --clean", Backup, CLEANABLE, "rollback --clean", 0),
     scenario("status", Backup, OPEN, "status --offline", 3),
     scenario("status", Backup, CLEANABLE, "status --offline", 0),
@@ -440,7 +441,7 @@ const INVALID: &str =
 const LINKED: &str = "ln -s notes.txt data/link; sealift backup";
 
 /// A check that fails before a restore and after it.
-const CHECKED: &str = "printf '\n[[check]]\nname = \"c\"\ncommand = [\"false\"]\n' >>c.toml
+const CHECKED: &str = "printf '\n[[check]]\nname = \"c\"\ncommand = [\"false\"]\n[restore]\ncheck_timeout = \"1s\"\n' >>c.toml
     echo '{\"projects\": [1]}' >registry.json";
 
 /// A check that fails with what is restored.
@@ -449,6 +450,10 @@ const FAILING: &str = "echo '{\"projects\": [1]}' >registry.json
 
 const RESTORED: &str =
     "echo '{\"projects\": [1]}' >registry.json; sealift restore --in-place --yes";
+
+/// A restore in place whose plan is damaged.
+const PLANLESS: &str = "sealift restore --in-place --yes
+    for plan in c.state/restores/*/plan.json; do echo >>$plan; done";
 
 /// One safety copy that may be deleted, and one that stays.
 const CLEANABLE: &str = "SEALIFT_CLOCK=2026-04-01T06:00:00.25Z sealift restore --in-place --yes

@@ -267,7 +267,7 @@ fn files_that_are_closed_to_their_owner_are_sent() {
             // Of this thread only.
             std::thread::scope(|scope| {
                 let packing = scope.spawn(|| {
-                    // SAFETY: it changes the user of this thread's access to files, and nothing else.
+                    // SAFETY: it changes whose access to files this thread has, and nothing else.
                     #[allow(unsafe_code, reason = "rustix has no call for it")]
                     unsafe {
                         libc::setfsuid(another.as_raw());
