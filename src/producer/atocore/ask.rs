@@ -91,8 +91,9 @@ fn said(answer: &ServiceAnswer, body: Option<&Value>) -> String {
     }
 }
 
-/// Returns the begin of `text` in one line, without characters that a terminal would obey.
-fn printable(text: &str) -> String {
+/// Returns the begin of another program's `text` in one line, without characters that a terminal
+/// would obey.
+pub(super) fn printable(text: &str) -> String {
     let plain = |c: char| if c.is_control() { ' ' } else { c };
     text.chars().take(SHOWN_CHARS).map(plain).collect()
 }

@@ -10,6 +10,7 @@ use std::path::{Component, Path, PathBuf};
 use chrono::{DateTime, Duration, SubsecRound as _, Utc};
 
 use super::super::atocore_error::AtoCoreError;
+use super::ask::printable;
 use crate::base::ids::Stamp;
 use crate::base::openat::{Chosen, Dir, Meta};
 use crate::config::{AtoCoreSource, Config};
@@ -36,12 +37,12 @@ pub(super) fn find(
     now: DateTime<Utc>,
 ) -> Result<FoundSnapshot, AtoCoreError> {
     let wrong = |what: String| AtoCoreError::NotASnapshot {
-        root: shown(root),
+        root: printable(root),
         what,
     };
     let here = plain(source, root).ok_or_else(|| wrong("is not an absolute path".to_owned()))?;
     let not_here = || AtoCoreError::NotHere {
-        root: shown(root),
+        root: printable(root),
         here: here.clone(),
     };
     let cannot = |error: io::Error| match error.kind() {
@@ -63,7 +64,7 @@ pub(super) fn find(
         let dirs = [Some(&config.snapshots_dir), source.allow_root.as_ref()];
         let dirs = dirs.into_iter().flatten();
         return Err(AtoCoreError::Elsewhere {
-            root: shown(root),
+            root: printable(root),
             allowed: dirs.map(|dir| dir.display().to_string()).collect(),
         });
     }
@@ -106,10 +107,4 @@ fn is_same(dir: &Dir, path: &Path) -> bool {
     let id = |dir: &Dir| Meta::of_fd(dir).map(|meta| meta.id());
     let other = Dir::open(path).and_then(|other| id(&other));
     matches!((id(dir), other), (Ok(one), Ok(other)) if one == other)
-}
-
-/// Returns the text of another program as a message shows it.
-fn shown(root: &str) -> String {
-    let plain = |c: char| if c.is_control() { ' ' } else { c };
-    root.chars().take(300).map(plain).collect()
 }
