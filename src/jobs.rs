@@ -39,5 +39,6 @@ pub(crate) mod sync;
 pub(crate) mod target_setup;
 pub(crate) mod targets;
 pub mod test_restore;
+pub(crate) mod verdict;
 pub(crate) mod verify;
 pub(crate) mod wrong_key;

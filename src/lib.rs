@@ -4,6 +4,7 @@
 //! (`tests/layers`):
 //!
 //! - [`cli`]: arguments and printing.
+//! - [`serve`]: the agent.
 //! - [`jobs`]: the use cases, which print nothing.
 //! - [`producer`], [`packer`], [`shipper`], [`restore`], [`prune`], [`scrub`], [`checks`]: the
 //!   stages, which do not know each other.
@@ -28,6 +29,7 @@ pub mod repository;
 pub mod restore;
 pub mod retention;
 pub mod scrub;
+pub mod serve;
 pub mod shipper;
 pub mod state;
 pub mod storage;

@@ -2,6 +2,7 @@
 
 pub mod catalog;
 pub mod figures;
+pub mod history;
 pub mod machine;
 pub mod pins;
 pub mod restores;
@@ -166,12 +167,15 @@ const OTHERS: u32 = 0o077;
 const OWN_NAMES: &[&str] = &[
     "catalog.",
     "figures.",
+    "history.",
+    "logs",
     "last-snapshot.",
     "lock",
     "machine-id",
     "pins",
     "restores",
     "run.",
+    "serve.",
     "scratch",
     "snapshots",
     "spool",

@@ -85,7 +85,7 @@ struct Subject {
 
 /// Findings on one target.
 #[derive(Default)]
-struct Verdict {
+struct TargetVerdict {
     name: String,
     label: String,
     /// `None` if the target could not be read.
@@ -108,7 +108,7 @@ struct Verdict {
     failure: Option<String>,
 }
 
-impl Verdict {
+impl TargetVerdict {
     fn of(subject: &Subject) -> Self {
         Self {
             name: subject.name.clone(),
@@ -170,7 +170,7 @@ pub(crate) fn run(
     // At the same time: each target that does not answer takes some seconds.
     let looks = run.subjects.iter().map(async |subject| {
         let looked = caught(run.look(subject)).await;
-        looked.unwrap_or_else(|panicked| Ok(Verdict::failed(subject, &panicked)))
+        looked.unwrap_or_else(|panicked| Ok(TargetVerdict::failed(subject, &panicked)))
     });
     let mut verdicts = runtime.block_on(futures::future::try_join_all(looks))?;
     let repairs = request.repair == Repair::FromOthers;
@@ -307,7 +307,7 @@ impl<'a> Run<'a> {
         &self,
         subject: &Subject,
         identities: &Arc<Identities>,
-        verdict: &mut Verdict,
+        verdict: &mut TargetVerdict,
     ) {
         let Some(scratch) = &self.scratch else { return };
         for snapshot in verdict.to_restore(&self.request.snapshots) {

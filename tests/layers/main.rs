@@ -1,6 +1,6 @@
 //! DESIGN's layers, held by reading what the sources import.
 //!
-//! `cli → jobs → stages (producer, packer, shipper, restore, prune, scrub, checks) → repository, config → storage, keys, state
+//! `cli → serve → jobs → stages (producer, packer, shipper, restore, prune, scrub, checks) → repository, config → storage, keys, state
 //! → format, retention → base`.
 #![allow(
     clippy::disallowed_methods,
@@ -28,6 +28,7 @@ const LAYERS: &[&[&str]] = &[
         "producer", "packer", "shipper", "restore", "prune", "scrub", "checks",
     ],
     &["jobs"],
+    &["serve"],
     &["cli"],
 ];
 /// Imports against the layers, to be mended.
@@ -291,9 +292,12 @@ fn only_targets_name_object_store() {
 }
 
 #[test]
-fn only_the_catalog_keeps_state_in_sqlite() {
+fn only_the_catalog_and_the_history_keep_state_in_sqlite() {
     // `sqlite` reads and copies users' databases; the demo makes one.
-    only_in("rusqlite", &["state/catalog", "base/sqlite", "cli/demo"]);
+    only_in(
+        "rusqlite",
+        &["state/catalog", "state/history", "base/sqlite", "cli/demo"],
+    );
 }
 
 #[test]

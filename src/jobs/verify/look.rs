@@ -1,7 +1,7 @@
 //! The first look at each target, compared with this host's catalog and with the other targets.
 
 use super::super::error::JobError;
-use super::{Run, Subject, Verdict};
+use super::{Run, Subject, TargetVerdict};
 use crate::base::error_chain::with_causes;
 use crate::base::units::count;
 use crate::format::chain::{Chain, Finding, VerifiedSnapshot};
@@ -11,8 +11,8 @@ use crate::state::catalog::PublicationState;
 
 impl Run<'_> {
     /// Examines everything except the content of archives.
-    pub(super) async fn look(&self, subject: &Subject) -> Result<Verdict, JobError> {
-        let mut verdict = Verdict::of(subject);
+    pub(super) async fn look(&self, subject: &Subject) -> Result<TargetVerdict, JobError> {
+        let mut verdict = TargetVerdict::of(subject);
         let (folder, wanted) = (&subject.folder, &self.request.snapshots);
         let examined = scrub::examine(folder, &subject.trust, wanted, self.now).await;
         let mut examined = match examined {
@@ -50,7 +50,7 @@ impl Run<'_> {
 
     /// Compares the targets with each other. A shorter history is no problem of its own if this
     /// host knows the target to be behind.
-    pub(super) fn add_divergences(&self, verdicts: &mut [Verdict]) -> Result<(), JobError> {
+    pub(super) fn add_divergences(&self, verdicts: &mut [TargetVerdict]) -> Result<(), JobError> {
         let chains: Vec<(usize, &str, &Chain)> = verdicts
             .iter()
             .enumerate()
@@ -110,7 +110,7 @@ async fn recall(
     catalog: &Catalog,
     subject: &Subject,
     chain: &Chain,
-    verdict: &mut Verdict,
+    verdict: &mut TargetVerdict,
 ) -> Result<(), JobError> {
     let (mut behind, mut newest, mut never) = (0, None, 0);
     let mut gone = Vec::new();

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 
 use super::super::error::JobError;
-use super::{Run, Subject, Verdict};
+use super::{Run, Subject, TargetVerdict};
 use crate::base::error_chain::with_causes;
 use crate::base::ids::Hash;
 use crate::base::progress::{ProgressEvent, Stage};
@@ -23,7 +23,7 @@ impl Run<'_> {
         &self,
         share: Share,
         subject: &Subject,
-        verdict: &mut Verdict,
+        verdict: &mut TargetVerdict,
     ) -> Result<(), JobError> {
         let Some(examined) = &verdict.examined else {
             return Ok(());
@@ -109,7 +109,7 @@ impl Run<'_> {
     pub(super) fn recall_damage(
         &self,
         subject: &Subject,
-        verdict: &mut Verdict,
+        verdict: &mut TargetVerdict,
     ) -> Result<(), JobError> {
         let (Some(catalog), Some(examined)) = (&self.catalog, &verdict.examined) else {
             return Ok(());
@@ -130,7 +130,7 @@ impl Run<'_> {
     }
 }
 
-impl Verdict {
+impl TargetVerdict {
     fn take(&mut self, needed: &Needed, read: scrub::Reading) {
         match read {
             scrub::Reading::Frozen => {

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use super::super::error::JobError;
 use super::super::targets::open_target;
-use super::{Run, Verdict};
+use super::{Run, TargetVerdict};
 use crate::base::ids::{Hash, HostName};
 use crate::config::Config;
 use crate::format::manifest::ManifestName;
@@ -53,7 +53,10 @@ impl Run<'_> {
 
     /// Repairs pages, manifests and signatures. Then examines the repaired targets again, since a
     /// repaired object refers to others.
-    pub(super) async fn repair_small(&self, verdicts: &mut [Verdict]) -> Result<(), JobError> {
+    pub(super) async fn repair_small(
+        &self,
+        verdicts: &mut [TargetVerdict],
+    ) -> Result<(), JobError> {
         let Some(scratch) = &self.scratch else {
             return Ok(());
         };
@@ -101,7 +104,10 @@ impl Run<'_> {
     }
 
     /// Repairs archives that are missing, cut short or damaged.
-    pub(super) async fn repair_archives(&self, verdicts: &mut [Verdict]) -> Result<(), JobError> {
+    pub(super) async fn repair_archives(
+        &self,
+        verdicts: &mut [TargetVerdict],
+    ) -> Result<(), JobError> {
         let Some(scratch) = &self.scratch else {
             return Ok(());
         };

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::Verdict;
+use super::TargetVerdict;
 use super::look::head;
 use crate::base::ids::Stamp;
 use crate::format::index::Skipped;
@@ -94,7 +94,7 @@ pub(crate) enum RestoreTrial {
 }
 
 impl VerifyReport {
-    pub(super) fn of(verdicts: Vec<Verdict>) -> Self {
+    pub(super) fn of(verdicts: Vec<TargetVerdict>) -> Self {
         Self {
             targets: verdicts.into_iter().map(VerifiedTarget::of).collect(),
         }
@@ -114,7 +114,7 @@ impl VerifyReport {
 }
 
 impl VerifiedTarget {
-    fn of(verdict: Verdict) -> Self {
+    fn of(verdict: TargetVerdict) -> Self {
         Self {
             name: verdict.name,
             label: verdict.label,

@@ -1,0 +1,4 @@
+//! The agent: it runs what is due as child processes, keeps the history of runs, and answers over
+//! HTTP.
+
+pub(crate) mod handle;
