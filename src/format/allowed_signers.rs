@@ -52,10 +52,23 @@ impl AllowedSigner {
     /// Returns whether the line lets `key` sign for `host` in `namespace` at `now`, in seconds
     /// since 1970.
     pub fn accepts(&self, host: &HostName, namespace: &str, key: &PublicKey, now: i64) -> bool {
+        self.accepts_principal(host.as_str().as_bytes(), namespace, key, now)
+    }
+
+    /// Returns whether the line lets `key` sign as `principal` in `namespace` at `now`, in seconds
+    /// since 1970.
+    pub fn accepts_principal(
+        &self,
+        principal: &[u8],
+        namespace: &str,
+        key: &PublicKey,
+        now: i64,
+    ) -> bool {
         let namespaces = self.options.namespaces.as_deref();
         // OpenSSH compares without a sign, too.
         let now = now as u64;
-        self.names(host, key)
+        self.key.as_ref() == Some(key.key_data())
+            && pattern::list_matches(&self.principals, principal)
             && !self.options.is_authority
             && namespaces.is_none_or(|list| pattern::list_matches(list, namespace.as_bytes()))
             && self.options.valid_after.is_none_or(|after| now >= after)

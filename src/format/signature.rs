@@ -303,6 +303,16 @@ impl Trust {
         }
     }
 
+    /// Returns whether an `allowed_signers` line lets `key` sign as `principal` in `namespace`.
+    pub fn accepts_principal(&self, principal: &[u8], namespace: &str, key: &PublicKey) -> bool {
+        let Self::AllowedSigners(signers) = self else {
+            return false;
+        };
+        let now = crate::base::clock::now().timestamp();
+        let mut signers = signers.iter();
+        signers.any(|signer| signer.accepts_principal(principal, namespace, key, now))
+    }
+
     /// Returns whether an `allowed_signers` line names `key` as a signer for `host`, for any use.
     pub fn names(&self, host: &HostName, key: &PublicKey) -> bool {
         match self {

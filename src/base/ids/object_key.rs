@@ -54,6 +54,16 @@ impl ObjectKey {
         Self(format!("{TOMBSTONES}/{name}.json.sig"))
     }
 
+    /// Returns the key of the receipt `name`.
+    pub fn receipt(name: &impl fmt::Display) -> Self {
+        Self(format!("{RECEIPTS}/{name}.json"))
+    }
+
+    /// Returns the key of the signature of the receipt `name`.
+    pub fn receipt_signature(name: &impl fmt::Display) -> Self {
+        Self(format!("{RECEIPTS}/{name}.json.sig"))
+    }
+
     /// Returns the key of the mark `name`.
     pub fn mark(name: &impl fmt::Display) -> Self {
         Self(format!("{MARKS}/{name}.json"))
