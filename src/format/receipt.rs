@@ -1,5 +1,6 @@
 //! Receipts: signed statements that a key holder opened a snapshot, on a machine that has an
 //! identity.
+//!
 //! The receipt of a **drill** says that the whole snapshot was restored and checked; the one of a
 //! **key** that an identity opened its index. Both name one snapshot by its core hash, so an old
 //! receipt proves an old snapshot and nothing else. The host, which cannot open its own backups,
