@@ -249,13 +249,19 @@ impl InPlace {
         let _ = fs::remove_dir_all(&copy);
         fs::create_dir_all(copy.join("one")).unwrap();
         for name in ["one/one.db", "two.db", "settings.json", "files"] {
-            let from = root.join(format!("{name}.pre-restore-{STAMP}"));
-            let copied = Command::new("cp")
-                .arg("-a")
-                .arg(from)
-                .arg(copy.join(name))
-                .status();
-            assert!(copied.unwrap().success());
+            // A database that could not be closed up is kept with its log.
+            for ending in ["", "-wal", "-journal"] {
+                let from = root.join(format!("{name}.pre-restore-{STAMP}{ending}"));
+                if !ending.is_empty() && !from.exists() {
+                    continue;
+                }
+                let copied = Command::new("cp")
+                    .arg("-a")
+                    .arg(from)
+                    .arg(copy.join(format!("{name}{ending}")))
+                    .status();
+                assert!(copied.unwrap().success());
+            }
         }
         copy
     }
