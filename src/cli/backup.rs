@@ -13,6 +13,7 @@ use super::verdict;
 use crate::base::snapshot_choice::SnapshotChoice;
 use crate::jobs::backup::report::{BackupReport, PushedTarget};
 use crate::jobs::backup::{self, BackupRequest, ExistingSnapshot, Hooks};
+use crate::jobs::push::Resealing;
 use crate::jobs::run_report::PushedState;
 use crate::state::staged_snapshot::LeftOut;
 
@@ -39,6 +40,10 @@ pub(super) struct BackupRunArgs {
     /// Show what would be taken and what the exclude patterns leave out; take and send nothing
     #[arg(long)]
     dry_run: bool,
+    /// Encrypt again what a former recipient can decrypt; from now on that recipient opens nothing
+    /// new
+    #[arg(long, conflicts_with = "dry_run")]
+    reseal: bool,
     #[command(flatten)]
     hooks: HookArgs,
 }
@@ -78,6 +83,7 @@ impl BackupArgs {
             tags: self.tag.clone(),
             note: self.note.clone(),
             hooks: Hooks::default(),
+            resealing: Resealing::default(),
         }
     }
 }
@@ -90,6 +96,10 @@ pub(super) fn run(context: &Context, args: &BackupRunArgs) -> Result<Outcome, Fa
     }
     let request = BackupRequest {
         hooks: args.hooks.hooks(),
+        resealing: match args.reseal {
+            true => Resealing::FormerRecipients,
+            false => Resealing::AsNeeded,
+        },
         ..args.snapshot.request()
     };
     let report = backup::run(&config, &request, context)?;

@@ -1,5 +1,8 @@
 //! `key …`: commands for the key holder's machine. A host that backs up never needs them.
 
+mod paper;
+mod recipients;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -26,6 +29,10 @@ pub(super) enum KeyCommand {
     Show(ShowArgs),
     /// Check that an identity can decrypt for these recipients
     Check(CheckArgs),
+    /// Write a page with the identity, to print and put into a safe
+    Paper(paper::PaperArgs),
+    /// Show which recipients decrypt which snapshots on a target
+    Recipients(recipients::RecipientsArgs),
 }
 
 #[derive(Debug, Args)]
@@ -90,6 +97,8 @@ pub(super) fn run(context: &Context, command: &KeyCommand) -> Result<Outcome, Fa
         KeyCommand::Generate(args) => generate(context, args),
         KeyCommand::Show(args) => show(context, args),
         KeyCommand::Check(args) => check(context, args),
+        KeyCommand::Paper(args) => paper::run(context, args),
+        KeyCommand::Recipients(args) => recipients::run(context, args),
     }
 }
 

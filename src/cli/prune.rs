@@ -47,6 +47,14 @@ pub(super) struct PruneArgs {
         value_parser = exact_name,
     )]
     forget: Vec<String>,
+    /// Delete every snapshot that this recipient can decrypt, in full or in part, and no other; without --yes
+    /// it only shows them. The newest snapshot stays: `backup --reseal` makes one that the recipient cannot decrypt
+    #[arg(
+        long,
+        value_name = "RECIPIENT",
+        conflicts_with_all = ["policy", "keep", "keep_tag", "forget", "local"],
+    )]
+    sealed_to: Option<String>,
     /// Delete older snapshots on this host instead, as `backup` does ([snapshots] keep)
     #[arg(long, conflicts_with_all = ["from", "target", "policy", "gone", "keep", "identity"])]
     local: bool,
@@ -76,6 +84,7 @@ pub(super) fn run(context: &Context, args: &PruneArgs) -> Result<Outcome, Failur
             failure.hint("on a machine without a config, give --from URL, --policy and --sign-with")
         })?),
     };
+    let is_dry_run = args.dry_run || (args.sealed_to.is_some() && !args.yes);
     let request = TargetPruneRequest {
         places: places(context, args, config.as_ref(), &runtime)?,
         policy: args.policy,
@@ -86,8 +95,9 @@ pub(super) fn run(context: &Context, args: &PruneArgs) -> Result<Outcome, Failur
             files => Some(Arc::new(Identities::load(files, &prompt())?)),
         },
         forget: args.forget.clone(),
+        sealed_to: args.sealed_to.clone(),
         gone: args.gone,
-        mode: Mode::of(args.dry_run, args.yes),
+        mode: Mode::of(is_dry_run, args.yes),
         sign_with: args.sign_with.clone(),
     };
     let report = prune::run(config.as_ref(), request, &runtime, context)?;
@@ -96,7 +106,11 @@ pub(super) fn run(context: &Context, args: &PruneArgs) -> Result<Outcome, Failur
         false => print(&report)?,
     }
     report.targets.iter().for_each(tell_problems);
-    if report.targets.iter().all(|target| target.failure.is_some()) {
+    if args.sealed_to.is_some() && is_dry_run && !args.dry_run {
+        context.note("nothing was deleted; --yes deletes these");
+    }
+    let is_asked = !report.targets.is_empty();
+    if is_asked && report.targets.iter().all(|target| target.failure.is_some()) {
         return Err(Failure::from_error("nothing was pruned"));
     }
     let mut targets = report.targets.iter();
@@ -113,7 +127,7 @@ fn places(
     runtime: &tokio::runtime::Runtime,
 ) -> Result<PrunePlaces, Failure> {
     if let Some(url) = &args.remote.from {
-        if args.policy.is_none() && args.forget.is_empty() {
+        if args.policy.is_none() && args.forget.is_empty() && args.sealed_to.is_none() {
             return Err(prune::no_policy().into());
         }
         let opened = runtime.block_on(args.remote.open(context))?;

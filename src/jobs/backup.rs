@@ -14,7 +14,9 @@ use super::local_retention::retain_local;
 use super::local_snapshots;
 use super::mode::{Consent, Mode};
 use super::prune::retain_on;
-use super::push::{self, OrderedSnapshot, PresentSigner, PushReport, PushRequest, TargetState};
+use super::push::{
+    self, OrderedSnapshot, PresentSigner, PushReport, PushRequest, Resealing, TargetState,
+};
 use super::recovery_files::recovery_files;
 use super::run_report::{DatabaseRun, SourceRun};
 use super::shrunk::{self, ShrinkFinding};
@@ -45,6 +47,7 @@ pub(crate) struct BackupRequest {
     pub(crate) tags: Vec<String>,
     pub(crate) note: Option<String>,
     pub(crate) hooks: Hooks,
+    pub(crate) resealing: Resealing,
 }
 
 /// A snapshot directory to push.
@@ -68,6 +71,7 @@ pub(crate) fn run(
             Ok(pusher) => pusher,
             Err(error) => return Err(hooked.never_began(error)),
         };
+        pusher.resealing = request.resealing;
         let before = hooked.begin();
         let mut done = before.and_then(|()| pusher.produce_and_push(request));
         if let Ok(report) = &mut done
@@ -208,6 +212,7 @@ struct Pusher<'a> {
     details: RunDetails,
     /// Whether it is known which snapshots the findings keep.
     may_retain: bool,
+    resealing: Resealing,
 }
 
 impl<'a> Pusher<'a> {
@@ -243,6 +248,7 @@ impl<'a> Pusher<'a> {
             took: Vec::new(),
             details: RunDetails::default(),
             may_retain: false,
+            resealing: Resealing::AsNeeded,
         })
     }
 
@@ -303,6 +309,7 @@ impl<'a> Pusher<'a> {
             next_by: self.config.schedule.next_by(clock::now()),
             options: pack_options(self.config),
             spool_limit: self.config.spool_limit,
+            resealing: self.resealing,
             recovery: recovery_files(),
         };
         let reporter = Arc::clone(&display.progress);

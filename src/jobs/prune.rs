@@ -2,6 +2,7 @@
 
 pub(crate) mod report;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use super::kept_tags;
 use super::local_retention::pins_of;
 use super::mode::Mode;
 use super::push::Target;
+use super::recipients;
 use super::recovery_files::recovery_files;
 use super::targets::{configured_at, open_target, own_trust};
 use crate::base::clock;
@@ -23,6 +25,7 @@ use crate::base::progress::Stage;
 use crate::base::units::{count, size};
 use crate::config::{Config, Retention, TargetConfig};
 use crate::format::signature::{Signer, Trust};
+use crate::keys::recipients::short;
 use crate::prune::{PruneError, PrunePlan, PruneReport, PruneRequest};
 use crate::repository::HostFolder;
 use crate::restore::open::Identities;
@@ -46,6 +49,9 @@ pub(crate) struct TargetPruneRequest {
     /// Snapshots to delete, and no others: stamps, sequences, or the last 16 digits of manifests'
     /// names. Empty: the policy decides.
     pub(crate) forget: Vec<String>,
+    /// Delete the snapshots that this recipient opens, in full or in part, and no others. `None`: it
+    /// does not matter who opens them.
+    pub(crate) sealed_to: Option<String>,
     /// The host never pushes again, so archives need not wait for it.
     pub(crate) gone: bool,
     pub(crate) mode: Mode,
@@ -108,8 +114,13 @@ pub(crate) fn run(
         false => Some(signer(&request, config)?),
     };
     let (forget, identities) = (request.forget.clone(), request.identities.clone());
+    let sealed_to = request.sealed_to.clone();
     let mut asked = asked(config, request)?;
     front.stage(Stage::InspectingTargets, None);
+    if let Some(recipient) = sealed_to {
+        let named = name_sealed_to(&mut asked, &recipient, front);
+        runtime.block_on(named)?;
+    }
     if let Some(identities) = identities {
         runtime.block_on(decrypt_tags(&mut asked, &identities, front))?;
     }
@@ -159,7 +170,7 @@ fn asked(config: Option<&Config>, request: TargetPruneRequest) -> Result<Vec<Ask
         recovery: recovery_files(),
     };
     // If snapshots are named, no policy decides.
-    let given = match request.forget.is_empty() {
+    let given = match request.forget.is_empty() && request.sealed_to.is_none() {
         true => request.policy,
         false => Some(Retention::default()),
     };
@@ -225,6 +236,35 @@ fn kept_tags(
         kept_tags::learn_own(&mut tags, config)?;
     }
     Ok(tags)
+}
+
+/// Names the snapshots that `recipient` opens on each target. A target where it opens none is
+/// left out.
+async fn name_sealed_to(
+    asked: &mut Vec<Asked>,
+    recipient: &str,
+    front: &dyn FrontEnd,
+) -> Result<(), JobError> {
+    let mut known = BTreeSet::new();
+    for one in asked.iter_mut() {
+        let request = &mut one.request;
+        let found = recipients::sealed_to(&request.folder, &request.trust, recipient).await?;
+        request.forget = found.names;
+        known.extend(found.known);
+        if request.forget.is_empty() {
+            let label = request.folder.target.label();
+            let recipient = short(recipient);
+            front.note(&format!("{label}: {recipient} opens no snapshot there"));
+        }
+    }
+    if !known.contains(recipient) {
+        let text = format!("no archive is sealed to {recipient:?}");
+        let known: Vec<&str> = known.iter().map(String::as_str).collect();
+        return Err(JobError::request(text).with_next(format!("there is {}", known.join(", "))));
+    }
+    // A request that names nothing would leave the decision to a policy.
+    asked.retain(|one| !one.request.forget.is_empty());
+    Ok(())
 }
 
 /// Decrypts the tags that are not known, where a tag keeps its snapshots.

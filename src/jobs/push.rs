@@ -36,6 +36,7 @@ pub use error::PushError;
 pub(crate) use introduction::PresentSigner;
 pub use lineage::{adopt, begin_after};
 pub use request::{PushReport, PushRequest, Target, TargetReport, TargetState};
+pub use resealing::Resealing;
 pub(crate) use resealing::resealing;
 pub use run::push;
 pub use shrink_alarm::{ShrinkReport, is_gone, note_figures};

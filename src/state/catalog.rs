@@ -15,6 +15,7 @@ mod about;
 mod archives;
 mod cached;
 mod chosen;
+mod closed_recipients;
 mod hash_sets;
 mod in_use;
 mod lookups;

@@ -22,7 +22,7 @@ fn day(number: i64) -> DateTime<Utc> {
     first + Duration::days(number)
 }
 
-fn set_clock(host: &mut Host, number: i64) {
+pub fn set_clock(host: &mut Host, number: i64) {
     host.clock = Some(day(number).to_rfc3339());
 }
 

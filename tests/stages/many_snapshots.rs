@@ -131,6 +131,7 @@ impl Pusher {
             targets: &targets,
             next_by: None,
             spool_limit: None,
+            resealing: Default::default(),
             options: PackOptions {
                 threads: 1,
                 archive_bytes: self.archive_bytes,

@@ -115,6 +115,7 @@ impl Base {
             targets,
             next_by: None,
             spool_limit: None,
+            resealing: Default::default(),
             options: PackOptions {
                 archive_bytes: 16 << 10,
                 threads: 1,

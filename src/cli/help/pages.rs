@@ -396,6 +396,35 @@ pub(in crate::cli) const PAGES: &[Page] = &[
         "",
     ),
     page(
+        "key paper",
+        &[
+            (
+                "sealift key paper --identity key.txt --signer SHA256:... --target s3://bucket/prefix --output page.html",
+                "Write the page for the safe: the identity as letters and as a QR code",
+            ),
+            (
+                "sealift key paper --identity key.txt --public --output wall.html",
+                "Write it without the identity",
+            ),
+        ],
+        "",
+    ),
+    page(
+        "key recipients",
+        &[
+            (
+                "sealift key recipients",
+                "Show what each recipient decrypts on the first target",
+            ),
+            (
+                "sealift key recipients --from s3://bucket/prefix --host dalidou",
+                "Show it on a machine without a configuration",
+            ),
+        ],
+        "Former recipients go on decrypting what was encrypted for them. `sealift backup --reseal` closes new snapshots to them, and \
+         `sealift prune --sealed-to RECIPIENT --yes` deletes the older ones.",
+    ),
+    page(
         "prune",
         &[
             (

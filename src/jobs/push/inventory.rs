@@ -1,6 +1,6 @@
 //! What is there before a push: manifests in the spool, archives on the targets.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::copy_sources::{CopySource, archives_on};
@@ -298,6 +298,8 @@ fn note_part(
 /// What an archive must be so that a new snapshot may reuse it.
 pub(super) struct ReuseCondition<'a> {
     recipients: &'a [String],
+    /// Recipients who must open nothing new.
+    closed: BTreeSet<String>,
     /// Archives in the spool: sizes by key.
     spooled: HashMap<String, u64>,
     /// Recipients of each recipient set.
@@ -320,6 +322,7 @@ impl<'a> ReuseCondition<'a> {
     ) -> Result<Self, PushError> {
         Ok(Self {
             recipients,
+            closed: catalog.closed_recipients(recipients)?,
             spooled: spool.list(ARCHIVES)?.into_iter().collect(),
             sets: catalog.recipient_sets()?,
             on_copy_sources,
@@ -340,9 +343,11 @@ impl<'a> ReuseCondition<'a> {
             || self.on_copy_sources.contains(&(hash, bytes)) && !self.damaged.contains(&hash);
         let is_there = || is_on_all || self.is_spooled(archive) || can_be_copied();
         let members = self.sets.get(&archive.row.recipient_set);
-        let is_sealed_to_all =
-            members.is_some_and(|members| self.recipients.iter().all(|r| members.contains(r)));
-        is_sealed_to_all && !self.unusable.contains(&hash) && is_there()
+        let is_sealed_right = members.is_some_and(|members| {
+            let has_all = self.recipients.iter().all(|one| members.contains(one));
+            has_all && !members.iter().any(|one| self.closed.contains(one))
+        });
+        is_sealed_right && !self.unusable.contains(&hash) && is_there()
     }
 }
 

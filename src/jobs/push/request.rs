@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
+use super::resealing::Resealing;
 use crate::base::ids::{HostName, ObjectKey};
 use crate::format::index::Skipped;
 use crate::format::manifest::{ManifestName, Totals};
@@ -55,6 +56,8 @@ pub struct PushRequest<'a> {
     /// Bytes of archives that the spool may hold; `None`: half of the space that is free or its
     /// own.
     pub spool_limit: Option<u64>,
+    /// Whether archives that former recipients can open may be reused.
+    pub resealing: Resealing,
     /// `RECOVER.md` and its script, by key.
     pub recovery: Vec<(ObjectKey, Bytes)>,
 }

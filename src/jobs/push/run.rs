@@ -20,13 +20,14 @@ use super::lineage::reconcile;
 use super::looks::LookPlan;
 use super::marks;
 use super::request::{PushReport, PushRequest, TargetReport};
-use super::resealing::resealing;
+use super::resealing::{Resealing, resealing};
 use super::rest::look_at_all;
 use super::tidy_spool::tidy_spool;
 use super::uploads::{EndedUploads, Uploads, report_activity};
 use crate::base::error_chain::with_causes;
 use crate::base::progress::{Progress, ProgressEvent, Stage, TargetActivity};
 use crate::base::runtime::runtime;
+use crate::base::units::count;
 use crate::format::manifest::{ArchiveRow, Known};
 use crate::packer::{Lineage, PackRequest, Packed, pack};
 use crate::state::State;
@@ -174,6 +175,10 @@ impl<'a> Push<'a> {
             copy_sources: &copy_sources,
         };
         let recipients = request.recipients.texts();
+        if request.resealing == Resealing::FormerRecipients {
+            let closed = self.state.catalog.close_recipients(recipients)?;
+            self.note([closed_note(closed.len() as u64)]);
+        }
         // Said before it happens: this push is nearly a full one.
         self.note(resealing(&self.state.catalog, recipients)?);
         let mut inventory = reusable_archives(self.state, &found, recipients, &followed.archives)?;
@@ -381,6 +386,18 @@ async fn finish<'a>(
     match failure {
         Some(error) => Err(error),
         None => Ok(finished),
+    }
+}
+
+/// Returns the note that new snapshots are closed to former recipients.
+fn closed_note(closed: u64) -> String {
+    match closed {
+        0 => "every archive is sealed to today's recipients only: nothing has to be sealed again"
+            .to_owned(),
+        n => format!(
+            "from now on nothing is reused that {} can decrypt; older snapshots are as they were: see `sealift key recipients`",
+            count(n, "former recipient")
+        ),
     }
 }
 

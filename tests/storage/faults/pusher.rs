@@ -107,6 +107,7 @@ impl Pusher {
             targets: &targets,
             next_by: None,
             spool_limit: None,
+            resealing: Default::default(),
             options: PackOptions {
                 archive_bytes: 64 << 10,
                 threads: 1,

@@ -1,0 +1,140 @@
+//! The page for the safe: what is on it, and whether a reader of QR codes gets the identity back.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Command;
+
+use crate::support::host::Host;
+
+/// Pixels of a module: at 300 dots per inch, a code of 50 mm has about this many.
+const PIXELS: usize = 8;
+
+/// Draws the page's code as a picture: what a printer would do with it.
+fn draw(page: &str, to: &Path) {
+    let side = page.split_once("viewBox=\"0 0 ").unwrap().1;
+    let side: usize = side.split_once(' ').unwrap().0.parse().unwrap();
+    let path = page.split_once("fill=\"#000\" d=\"").unwrap().1;
+    let path = path.split_once('"').unwrap().0;
+    let mut dark = vec![false; side * side];
+    for module in path.split('M').skip(1) {
+        let (place, rest) = module.split_once('h').unwrap();
+        assert_eq!(rest, "1v1h-1z");
+        let (x, y) = place.split_once(',').unwrap();
+        dark[y.parse::<usize>().unwrap() * side + x.parse::<usize>().unwrap()] = true;
+    }
+    let width = side * PIXELS;
+    let mut picture = format!("P5 {width} {width} 255\n").into_bytes();
+    for y in 0..width {
+        let row = (0..width).map(|x| dark[y / PIXELS * side + x / PIXELS]);
+        picture.extend(row.map(|is_dark| if is_dark { 0 } else { 255 }));
+    }
+    fs::write(to, picture).unwrap();
+}
+
+/// What a reader of QR codes sees; `None`: there is none on this machine.
+fn scanned(picture: &Path) -> Option<String> {
+    let out = Command::new("zbarimg")
+        .args(["--quiet", "--raw", "-Sdisable", "-Sqrcode.enable"])
+        .arg(picture)
+        .output()
+        .ok()?;
+    assert!(out.status.success(), "{out:?}");
+    Some(String::from_utf8(out.stdout).unwrap())
+}
+
+fn letters(page: &str) -> String {
+    let (_, rest) = page.split_once("<pre class=\"letters\">").unwrap();
+    rest.split_once("</pre>").unwrap().0.to_owned()
+}
+
+#[test]
+fn the_paper_gives_the_identity_back() {
+    let host = Host::new();
+    let arguments = [
+        "key",
+        "paper",
+        "--identity",
+        "key.txt",
+        "--output",
+        "p.html",
+    ];
+    let more = [
+        "--signer",
+        host.signer.as_str(),
+        "--target",
+        "s3://u:secret@b/c",
+    ];
+    let all = [&arguments[..], &more].concat();
+    host.ok(&all);
+    let mode = fs::metadata(host.path("p.html")).unwrap().permissions();
+    assert_eq!(mode.mode() & 0o777, 0o600);
+    let page = fs::read_to_string(host.path("p.html")).unwrap();
+    assert!(page.contains(&host.recipient) && page.contains(&host.signer));
+    assert!(
+        !page.contains("secret@") && !page.contains("<script"),
+        "{page}"
+    );
+    // What is typed back opens what the identity opens.
+    let typed: String = letters(&page).split_whitespace().collect();
+    fs::write(host.path("typed.txt"), format!("{typed}\n")).unwrap();
+    let recipient = host.recipient.as_str();
+    host.ok(&["key", "check", "--identity", "typed.txt", recipient]);
+    draw(&page, &host.path("code.pgm"));
+    match scanned(&host.path("code.pgm")) {
+        Some(text) => assert_eq!(text.trim_end(), typed),
+        None => println!("no zbarimg here: the code itself was not read"),
+    }
+    // It is not replaced, since it may be the only copy.
+    let again = host.exits(&all, 1).1;
+    assert!(again.contains("p.html"), "{again}");
+}
+
+#[test]
+fn the_paper_of_an_encrypted_identity_keeps_it_encrypted() {
+    let host = Host::new();
+    fs::write(host.path("passphrase"), "correct horse").unwrap();
+    for arguments in [
+        ["key", "generate", "--passphrase", "--output", "sealed.txt"].as_slice(),
+        &[
+            "key",
+            "paper",
+            "--identity",
+            "sealed.txt",
+            "--output",
+            "p.html",
+        ],
+    ] {
+        let mut command = host.command(arguments);
+        command.env("SEALIFT_PASSPHRASE_FILE", host.path("passphrase"));
+        let done = command.output().unwrap();
+        assert!(done.status.success(), "{done:?}");
+    }
+    let page = fs::read_to_string(host.path("p.html")).unwrap();
+    assert!(!page.contains("AGE-SE"), "{page}");
+    let sealed = fs::read_to_string(host.path("sealed.txt")).unwrap();
+    assert_eq!(letters(&page).trim_end(), sealed.trim_end());
+    draw(&page, &host.path("code.pgm"));
+    if let Some(text) = scanned(&host.path("code.pgm")) {
+        assert_eq!(text.trim_end(), sealed.trim_end());
+    }
+}
+
+#[test]
+fn a_public_paper_has_no_identity() {
+    let host = Host::new();
+    host.ok(&[
+        "key",
+        "paper",
+        "--identity",
+        "key.txt",
+        "--public",
+        "--output",
+        "p.html",
+    ]);
+    let page = fs::read_to_string(host.path("p.html")).unwrap();
+    assert!(!page.contains("AGE-SE") && !page.contains("<svg"), "{page}");
+    let key = fs::read_to_string(host.path("key.txt")).unwrap();
+    let secret = key.lines().find(|line| line.starts_with("AGE-")).unwrap();
+    assert!(!page.contains(&secret[20..40]));
+}
