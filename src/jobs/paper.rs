@@ -118,11 +118,11 @@ impl Paper<'_> {
                         h2 { "The identity" }
                         p.note {
                             @if is_encrypted {
-                                "Whoever has this page and its passphrase, or the page alone if the file is not \
-                                 encrypted, can decrypt every backup for it."
+                                "This is the identity file as it is. If a passphrase protects it, keep the \
+                                 passphrase in another place than this page."
                             } @else {
-                                "Whoever has this page can decrypt every backup for it. Keep it where you keep \
-                                 deeds and passports."
+                                "This page alone decrypts every backup for it. Keep it where you keep deeds and \
+                                 passports."
                             }
                         }
                         @for secret in &secrets { (secret) }

@@ -98,6 +98,27 @@ impl Identities {
         }
     }
 
+    /// Returns the text of the identity file at `path`, decrypted if a passphrase protects it: for a
+    /// copy on paper.
+    pub fn decrypted_text(
+        path: &Path,
+        prompt: &Arc<dyn Prompt>,
+    ) -> Result<Zeroizing<String>, IdentityError> {
+        let content = read_file(path)?;
+        let content = without_mark(&content).trim_ascii_start();
+        let is_sealed = content.starts_with(b"age-encryption.org/")
+            || content.starts_with(b"-----BEGIN AGE ENCRYPTED FILE-----");
+        let opened = match is_sealed {
+            true => open_sealed(path, content, prompt)?,
+            false => Zeroizing::new(content.to_vec()),
+        };
+        let text = std::str::from_utf8(&opened).map_err(|_| IdentityError::Malformed {
+            path: path.to_path_buf(),
+            reason: "it is not text".to_owned(),
+        })?;
+        Ok(Zeroizing::new(text.to_owned()))
+    }
+
     /// Returns the recipients of these identities. A plugin's recipient is known only if its file
     /// names it.
     pub fn recipients(&self) -> &[String] {

@@ -104,6 +104,15 @@ fn the_paper_of_an_encrypted_identity_keeps_it_encrypted() {
             "--output",
             "p.html",
         ],
+        &[
+            "key",
+            "paper",
+            "--identity",
+            "sealed.txt",
+            "--decrypted",
+            "--output",
+            "d.html",
+        ],
     ] {
         let mut command = host.command(arguments);
         command.env("SEALIFT_PASSPHRASE_FILE", host.path("passphrase"));
@@ -118,6 +127,11 @@ fn the_paper_of_an_encrypted_identity_keeps_it_encrypted() {
     if let Some(text) = scanned(&host.path("code.pgm")) {
         assert_eq!(text.trim_end(), sealed.trim_end());
     }
+    let decrypted = fs::read_to_string(host.path("d.html")).unwrap();
+    let typed: String = letters(&decrypted).split_whitespace().collect();
+    fs::write(host.path("typed.txt"), format!("{typed}\n")).unwrap();
+    let shown = host.ok(&["key", "show", "typed.txt"]);
+    assert!(decrypted.contains(shown.trim()), "{shown}");
 }
 
 #[test]

@@ -407,7 +407,8 @@ pub(in crate::cli) const PAGES: &[Page] = &[
                 "Write it without the identity",
             ),
         ],
-        "",
+        "With --decrypted, the page of an identity that a passphrase protects has the identity itself, so that the paper alone \
+         is enough.",
     ),
     page(
         "key recipients",

@@ -36,6 +36,10 @@ pub(in crate::cli) struct PaperArgs {
     /// Where the backups are; can be repeated
     #[arg(long, value_name = "URL")]
     target: Vec<String>,
+    /// Print the identity itself, if a passphrase protects its file [default: print the encrypted
+    /// file]
+    #[arg(long, conflicts_with = "public")]
+    decrypted: bool,
     /// Leave the identity out: a page for the wall
     #[arg(long)]
     public: bool,
@@ -55,9 +59,13 @@ struct WrittenPaper<'a> {
 pub(super) fn run(context: &Context, args: &PaperArgs) -> Result<Outcome, Failure> {
     // Proves that the file can be used, before it is trusted to paper.
     let identities = Identities::load(std::slice::from_ref(&args.identity), &prompt())?;
-    let secrets = match args.public {
-        true => Vec::new(),
-        false => {
+    let secrets = match (args.public, args.decrypted) {
+        (true, _) => Vec::new(),
+        (false, true) => {
+            let text = Identities::decrypted_text(&args.identity, &prompt())?;
+            PaperSecret::of_file(&text)?
+        }
+        (false, false) => {
             let text = open_regular(&args.identity)
                 .and_then(|file| read_text(&file, MAX_IDENTITY_BYTES))
                 .map(Zeroizing::new);
