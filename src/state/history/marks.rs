@@ -26,6 +26,10 @@ impl OperatorMark {
     pub const INCIDENT: &str = "incident";
     /// The name of the mark that scheduled jobs wait.
     pub const PAUSE: &str = "pause";
+    /// The name of the mark that the clock of this machine was set back.
+    pub const CLOCK_SET_BACK: &str = "clock_set_back";
+    /// The name of the mark that the agent could not read the changed configuration.
+    pub const CONFIG_REFUSED: &str = "config_refused";
 }
 
 impl History {
