@@ -214,7 +214,13 @@ fn run_line(run: &LastRun, report: &StatusReport) -> String {
     };
     let is_told = report.verdict.findings.iter().any(|finding| {
         use FindingCode::{RunFailed, RunPartial, TargetBehind, TargetStale, TargetUnknown};
-        let codes = [RunFailed, RunPartial, TargetBehind, TargetStale, TargetUnknown];
+        let codes = [
+            RunFailed,
+            RunPartial,
+            TargetBehind,
+            TargetStale,
+            TargetUnknown,
+        ];
         codes.contains(&finding.code)
     });
     let message = run.message.as_deref().filter(|_| !is_told);

@@ -57,7 +57,12 @@ const DEFAULTS: &[Default] = &[
     ("target", "retry", "\"180s\"", ""),
     ("target", "write_only", "false", ""),
     ("target", "prune", "false", ""),
-    ("target", "max_age", "three times the schedule's interval", ""),
+    (
+        "target",
+        "max_age",
+        "three times the schedule's interval",
+        "",
+    ),
     (
         "schedule",
         "backup",
@@ -68,7 +73,12 @@ const DEFAULTS: &[Default] = &[
     ("pack", "level", "3", ""),
     ("pack", "threads", "one for each processor", ""),
     ("spool", "limit", "half of the free space", ""),
-    ("verify", "max_age", "none, so `status` does not ask for it", ""),
+    (
+        "verify",
+        "max_age",
+        "none, so `status` does not ask for it",
+        "",
+    ),
     ("restore", "stop_timeout", "\"2m\"", ""),
     ("restore", "start_timeout", "\"2m\"", ""),
     ("restore", "preserve", "\"move\"", ""),

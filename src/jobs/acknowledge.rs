@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use super::context::{FrontEnd, open_state};
 use super::error::JobError;
-use super::status::shown::open_history;
 use super::status::remembered_judgement;
+use super::status::shown::open_history;
 use super::targets::no_such_target;
 use super::verdict::{FindingCode, VerdictFinding};
 use crate::base::clock;
@@ -52,14 +52,14 @@ impl AckRequest<'_> {
         };
         match (code, self.target, self.source) {
             (FindingCode::Shrunk, Some(target), _) => {
-                let text =
-                    format!("{code} is about a source, and never about a target such as {target:?}");
+                let text = format!(
+                    "{code} is about a source, and never about a target such as {target:?}"
+                );
                 let next = "name a source with --source, or omit --target";
                 Err(JobError::request(text).with_next(next))
             }
             (code, _, Some(source)) if code != FindingCode::Shrunk => {
-                let text =
-                    format!("{code} is never about a source such as {source:?}");
+                let text = format!("{code} is never about a source such as {source:?}");
                 let next = "name a target with --target, or omit --source";
                 Err(JobError::request(text).with_next(next))
             }
@@ -118,7 +118,10 @@ fn finding(
         return Err(no_such_target(config, name));
     }
     let now = clock::in_seconds(clock::now());
-    let findings = remembered_judgement(config, now)?.verdict.findings.into_iter();
+    let findings = remembered_judgement(config, now)?
+        .verdict
+        .findings
+        .into_iter();
     let findings = findings.filter(|finding| {
         let is_about = |target| finding.target.as_deref() == Some(target);
         finding.code == code && request.target.is_none_or(is_about)

@@ -197,7 +197,9 @@ pub(crate) fn run(
         Ok(records) => records,
         Err(error) => {
             let error = error.with_causes();
-            front.warn(&format!("only what is seen now counts for the verdict: {error}"));
+            front.warn(&format!(
+                "only what is seen now counts for the verdict: {error}"
+            ));
             (None, LookBook::default())
         }
     };
@@ -303,9 +305,8 @@ impl Session<'_> {
         looks: &mut LookBook,
     ) -> Result<Vec<TargetHealth>, JobError> {
         let config = self.config;
-        let is_chosen = |target: &&TargetConfig| {
-            request.target.is_none_or(|name| name == target.name)
-        };
+        let is_chosen =
+            |target: &&TargetConfig| request.target.is_none_or(|name| name == target.name);
         let chosen: Vec<&TargetConfig> = config.targets.iter().filter(is_chosen).collect();
         let mut remembered = Vec::new();
         for target in &chosen {
@@ -333,7 +334,9 @@ impl Session<'_> {
         }
         if self.history.is_some_and(|_| request.target.is_none()) {
             let names: Vec<&str> = config.targets.iter().map(|one| one.name.as_str()).collect();
-            let forgotten = self.history.map(|history| history.forget_other_looks(&names));
+            let forgotten = self
+                .history
+                .map(|history| history.forget_other_looks(&names));
             forgotten.into_iter().for_each(|done| self.warn_of(done));
         }
         Ok(all)
@@ -342,7 +345,8 @@ impl Session<'_> {
     fn warn_of(&self, done: Result<(), crate::state::history::HistoryError>) {
         if let Err(error) = done {
             let error = crate::base::error_chain::with_causes(&error);
-            self.front.warn(&format!("what was seen now is not recorded: {error}"));
+            self.front
+                .warn(&format!("what was seen now is not recorded: {error}"));
         }
     }
 
@@ -369,8 +373,15 @@ impl Session<'_> {
             before: looks.shown(&target.name).unwrap_or_default(),
         };
         let mut seen = look::look(&opened, expected).await?;
-        let newest = seen.shown.newest.as_ref().map_or(0, |newest| newest.sequence);
-        let mut lacking = known.waiting.iter().filter(|(.., core)| !seen.cores.contains(core));
+        let newest = seen
+            .shown
+            .newest
+            .as_ref()
+            .map_or(0, |newest| newest.sequence);
+        let mut lacking = known
+            .waiting
+            .iter()
+            .filter(|(.., core)| !seen.cores.contains(core));
         seen.shown.lacks_older = lacking.any(|(sequence, ..)| *sequence <= newest);
         Ok(seen)
     }
@@ -412,13 +423,16 @@ impl Session<'_> {
                 health.problems.extend(problems.map(|problem| problem.text));
                 health.notes.extend(seen.notes);
                 health.recipients = seen.shown.recipients;
-                newest = seen.shown.newest.map(|shown| verdict::observed::ObservedSnapshot {
-                    stamp: shown.stamp,
-                    sequence: shown.sequence,
-                    due: shown.next_by.or_else(|| {
-                        self.config.schedule.next_by(shown.stamp.time())
-                    }),
-                });
+                newest = seen
+                    .shown
+                    .newest
+                    .map(|shown| verdict::observed::ObservedSnapshot {
+                        stamp: shown.stamp,
+                        sequence: shown.sequence,
+                        due: shown
+                            .next_by
+                            .or_else(|| self.config.schedule.next_by(shown.stamp.time())),
+                    });
             }
         }
         if let Some(newest) = newest {

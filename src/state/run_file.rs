@@ -157,6 +157,7 @@ mod tests {
             outcome: None,
             message: message.to_owned(),
             complete_before: None,
+            is_only_behind: false,
         }
     }
 

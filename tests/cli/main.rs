@@ -38,4 +38,5 @@ mod stats;
 mod sync;
 mod terminal;
 mod unreachable;
+mod verdict;
 mod verify;

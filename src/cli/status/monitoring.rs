@@ -31,7 +31,11 @@ pub(super) fn print_nagios(report: &StatusReport) -> Result<Outcome, Failure> {
     let age = verdict.newest.as_ref().map(|newest| newest.age_seconds);
     let age = age.map_or_else(String::new, |age| format!(" newest_age={age}s"));
     let number = verdict.findings.len();
-    print_plugin(verdict.state, &verdict.sentence, &format!("findings={number}{age}"))
+    print_plugin(
+        verdict.state,
+        &verdict.sentence,
+        &format!("findings={number}{age}"),
+    )
 }
 
 /// Prints `OK - TEXT | DATA`, and returns the exit code.
@@ -64,9 +68,14 @@ pub(super) fn print_prometheus(report: &StatusReport) -> Result<(), Failure> {
             Severity::Red => "red",
             _ => "amber",
         };
-        *numbers.entry((severity, finding.code.as_str())).or_default() += 1;
+        *numbers
+            .entry((severity, finding.code.as_str()))
+            .or_default() += 1;
     }
-    metrics.family("sealift_findings", "Open findings that are not acknowledged.");
+    metrics.family(
+        "sealift_findings",
+        "Open findings that are not acknowledged.",
+    );
     for ((severity, code), number) in numbers {
         let labels = [("severity", severity), ("code", code)];
         metrics.sample("sealift_findings", &labels, number);
@@ -110,7 +119,10 @@ impl Metrics {
     /// Adds a value of the gauge that was begun.
     pub(super) fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: i64) {
         let labels = labels.iter().map(|(label, value)| {
-            let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            let value = value
+                .replace('\\', "\\\\")
+                .replace('"', "\\\"")
+                .replace('\n', "\\n");
             format!("{label}=\"{value}\"")
         });
         let labels: Vec<String> = labels.collect();

@@ -26,7 +26,11 @@ pub(super) fn print_lines(context: &Context, report: &HostsReport) -> Result<(),
 
 fn newest(member: &Member) -> String {
     match &member.newest {
-        Some(newest) => format!("snapshot {} of {}", newest.sequence, age(newest.age_seconds)),
+        Some(newest) => format!(
+            "snapshot {} of {}",
+            newest.sequence,
+            age(newest.age_seconds)
+        ),
         None => "no snapshot".to_owned(),
     }
 }
@@ -35,7 +39,10 @@ fn newest(member: &Member) -> String {
 pub(super) fn print_nagios(report: &HostsReport) -> Result<Outcome, Failure> {
     let problems = report.hosts.iter().flat_map(|member| {
         let host = &member.host;
-        member.problems.iter().map(move |problem| format!("{host}: {problem}"))
+        member
+            .problems
+            .iter()
+            .map(move |problem| format!("{host}: {problem}"))
     });
     let problems: Vec<String> = problems.collect();
     let begin = of_hosts(report.hosts.len(), problems.len());

@@ -24,8 +24,8 @@ use crate::jobs::verdict::observed::{
 use crate::keys::recipients::Recipients;
 use crate::state::catalog::{Catalog, PublicationState};
 use crate::state::history::{History, HistoryError, OperatorMark};
-use crate::state::spool::Spool;
 use crate::state::restores;
+use crate::state::spool::Spool;
 
 /// Where the facts are.
 pub(crate) struct FactSources<'a> {
@@ -123,7 +123,9 @@ pub(crate) fn gather(sources: &FactSources<'_>) -> Result<Observed, JobError> {
         config_refused: mark(OperatorMark::CONFIG_REFUSED)?,
         spool: spool(config),
         disks: disks(config),
-        verify_max_age: config.verify_max_age.and_then(|most| TimeDelta::from_std(most).ok()),
+        verify_max_age: config
+            .verify_max_age
+            .and_then(|most| TimeDelta::from_std(most).ok()),
         channels: Vec::new(),
         proof: ObservedProof {
             first_snapshot: first,
@@ -148,7 +150,9 @@ fn observed_target(
     let look = looks.look(&target.name);
     let shown = looks.shown(&target.name);
     let mut observed = ObservedTarget::unknown(&target.name, access);
-    observed.max_age = target.max_age.and_then(|most| TimeDelta::from_std(most).ok());
+    observed.max_age = target
+        .max_age
+        .and_then(|most| TimeDelta::from_std(most).ok());
     observed.looked_at = look.and_then(|look| look.succeeded_at);
     observed.failing = look.and_then(|look| {
         Some(ObservedFailure {
@@ -161,7 +165,9 @@ fn observed_target(
             shown.newest.as_ref().map(|newest| ObservedSnapshot {
                 stamp: newest.stamp,
                 sequence: newest.sequence,
-                due: newest.next_by.or_else(|| config.schedule.next_by(newest.stamp.time())),
+                due: newest
+                    .next_by
+                    .or_else(|| config.schedule.next_by(newest.stamp.time())),
             })
         }
         _ => remembered.newest,
@@ -174,7 +180,10 @@ fn observed_target(
             observed.problems.push(problem);
         }
     }
-    let partial = shown.recipients.iter().filter(|access| !access.opens_in_full);
+    let partial = shown
+        .recipients
+        .iter()
+        .filter(|access| !access.opens_in_full);
     observed.partial_recipients = partial.map(|access| access.recipient.clone()).collect();
     observed.read_since = shown.reading.map(|cycle| cycle.read_since());
     observed
@@ -242,7 +251,9 @@ fn restore_open(config: &Config) -> Option<ObservedRestore> {
 /// Returns how full the spool is. `None`: it is empty, or that is not known.
 fn spool(config: &Config) -> Option<ObservedSpool> {
     let dir = config.state.join("spool");
-    let bytes = Spool::held_bytes(&dir, ARCHIVES).ok().filter(|bytes| *bytes > 0)?;
+    let bytes = Spool::held_bytes(&dir, ARCHIVES)
+        .ok()
+        .filter(|bytes| *bytes > 0)?;
     let limit = match config.spool_limit {
         Some(limit) => limit,
         // As a push has it.

@@ -182,7 +182,10 @@ fn too_old(stamp: Stamp, limits: WatcherLimits, now: DateTime<Utc>) -> Option<St
     let is_old = TimeDelta::from_std(most).is_ok_and(|most| age > most);
     is_old.then(|| {
         let age = duration(age.to_std().unwrap_or_default());
-        format!("the newest snapshot is {age} old; at most {} are allowed", duration(most))
+        format!(
+            "the newest snapshot is {age} old; at most {} are allowed",
+            duration(most)
+        )
     })
 }
 

@@ -14,8 +14,8 @@ use crate::repository::{ArchiveTable, HostFolder, RepositoryError};
 use crate::scrub::Problem;
 use crate::storage::ErrorKind;
 
-use super::shown::{RecipientAccess, ShownProblem, ShownSnapshot, TargetShown};
 use super::checks::incomplete;
+use super::shown::{RecipientAccess, ShownProblem, ShownSnapshot, TargetShown};
 
 /// Most problems that a look keeps: thousands may have been planted.
 const MOST_PROBLEMS: usize = 100;
@@ -59,7 +59,11 @@ async fn examine(folder: &HostFolder, expected: Expected<'_>) -> Result<Seen, Re
         Err(error) => return Err(error),
     };
     let mut seen = Seen {
-        cores: chain.snapshots.iter().map(|one| one.manifest.core_hash).collect(),
+        cores: chain
+            .snapshots
+            .iter()
+            .map(|one| one.manifest.core_hash)
+            .collect(),
         notes: Vec::new(),
         shown: TargetShown {
             newest: None,
@@ -70,7 +74,10 @@ async fn examine(folder: &HostFolder, expected: Expected<'_>) -> Result<Seen, Re
     };
     if let Some(change) = chain.signer_change() {
         let problem = Problem::SignerChange(change.clone());
-        match expected.signer.is_some_and(|signer| signer.is_unknown(&change)) {
+        match expected
+            .signer
+            .is_some_and(|signer| signer.is_unknown(&change))
+        {
             true => seen.shown.problems.extend(ShownProblem::of(&problem)),
             false => seen.notes.push(problem.to_string()),
         }
@@ -100,7 +107,9 @@ async fn examine(folder: &HostFolder, expected: Expected<'_>) -> Result<Seen, Re
     let present = folder.archives_present().await?;
     seen.shown.archives = Some(present.len() as u64);
     seen.shown.stored_bytes = Some(present.values().sum());
-    seen.shown.problems.extend(incomplete(&table, &present).map(lost));
+    seen.shown
+        .problems
+        .extend(incomplete(&table, &present).map(lost));
     seen.shown.recipients = access(&core.recipients, &table);
     Ok(seen)
 }
@@ -136,8 +145,7 @@ fn without_chain(expected: Expected<'_>, error: &ChainError) -> Seen {
 
 /// Returns the findings of a chain that need attention; the target never gets those of `given_up`.
 pub(super) fn chain_problems(findings: &[Finding], given_up: &HashSet<Hash>) -> Vec<ShownProblem> {
-    let is_expected =
-        |finding: &&Finding| matches!(finding, Finding::Missing(known) if given_up.contains(&known.core));
+    let is_expected = |finding: &&Finding| matches!(finding, Finding::Missing(known) if given_up.contains(&known.core));
     let findings = findings.iter().filter(|one| !is_expected(one));
     let findings = findings.take(MOST_PROBLEMS);
     findings.map(ShownProblem::of_chain).collect()
@@ -150,7 +158,10 @@ fn gone(published: &ShownSnapshot) -> ShownProblem {
     };
     ShownProblem {
         code: FindingCode::Chain,
-        text: format!("snapshot {} was published there and is gone", published.stamp),
+        text: format!(
+            "snapshot {} was published there and is gone",
+            published.stamp
+        ),
         next: next.next().to_owned(),
     }
 }

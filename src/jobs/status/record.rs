@@ -74,7 +74,10 @@ fn shown_by_push(
         });
         shown.recipients = access(catalog, push.recipients)?;
     } else if let Some(newest) = remembered.newest
-        && shown.newest.as_ref().is_none_or(|shown| shown.sequence < newest.sequence)
+        && shown
+            .newest
+            .as_ref()
+            .is_none_or(|shown| shown.sequence < newest.sequence)
     {
         shown.newest = Some(ShownSnapshot {
             stamp: newest.stamp,
@@ -92,7 +95,9 @@ fn shown_by_push(
 fn stored(catalog: &Catalog, target: &str) -> Result<(Vec<i64>, u64), JobError> {
     let placed = catalog.placed_on(target)?;
     let archives = catalog.archives()?;
-    let there = archives.iter().filter(|archive| placed.contains(&archive.n));
+    let there = archives
+        .iter()
+        .filter(|archive| placed.contains(&archive.n));
     let bytes = there.map(|archive| archive.row.bytes).sum();
     Ok((placed.into_iter().collect(), bytes))
 }
@@ -102,7 +107,10 @@ fn access(catalog: &Catalog, recipients: &[String]) -> Result<Vec<RecipientAcces
     let sets = catalog.recipient_sets()?;
     let used = catalog.archives_in_use()?;
     let access = recipients.iter().map(|recipient| {
-        let opens = |set: &String| sets.get(set).is_some_and(|members| members.contains(recipient));
+        let opens = |set: &String| {
+            sets.get(set)
+                .is_some_and(|members| members.contains(recipient))
+        };
         RecipientAccess {
             recipient: recipient.clone(),
             opens_in_full: used.iter().all(|archive| opens(&archive.row.recipient_set)),
@@ -166,7 +174,9 @@ fn reading(
     };
     let (checks, placed) = (catalog.checks(target)?, catalog.placed_on(target)?);
     let archives = catalog.archives()?;
-    let there = archives.iter().filter(|archive| placed.contains(&archive.n));
+    let there = archives
+        .iter()
+        .filter(|archive| placed.contains(&archive.n));
     let read = there.map(|archive| {
         let check = checks.get(&archive.row.blake3);
         let sound = check.filter(|check| check.whole == Some(true));

@@ -41,7 +41,8 @@ pub(super) fn last_backup(sources: &FactSources<'_>) -> Result<Option<ObservedRu
     };
     let row_of = |run: &LastRun| {
         let began = run.started_at?;
-        rows.iter().find(|row| (row.run.started_at - began).abs() < SAME_RUN)
+        rows.iter()
+            .find(|row| (row.run.started_at - began).abs() < SAME_RUN)
     };
     let backups = || rows.iter().filter(|row| row.run.kind == BACKUP);
     let newest = backups().next();
@@ -159,7 +160,9 @@ pub(super) fn open_runs(
 }
 
 fn exists(pid: u32) -> bool {
-    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    let pid = i32::try_from(pid)
+        .ok()
+        .and_then(rustix::process::Pid::from_raw);
     pid.is_some_and(|pid| {
         // Without permission to signal it, it exists.
         let probed = rustix::process::test_kill_process(pid);

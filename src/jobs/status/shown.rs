@@ -213,14 +213,19 @@ impl LookBook {
                 target: target.to_owned(),
                 looked_at: at,
                 succeeded_at: before.as_ref().and_then(|before| before.succeeded_at),
-                failing_since: before.as_ref().and_then(|before| before.failing_since).or(Some(at)),
+                failing_since: before
+                    .as_ref()
+                    .and_then(|before| before.failing_since)
+                    .or(Some(at)),
                 shown: before.and_then(|before| before.shown),
                 error: Some((*error).to_owned()),
             },
         };
         self.looks.insert(target.to_owned(), look);
         match history {
-            Some(history) => history.record_look(target, at, text.as_deref().map_err(|error| *error)),
+            Some(history) => {
+                history.record_look(target, at, text.as_deref().map_err(|error| *error))
+            }
             None => Ok(()),
         }
     }
@@ -266,7 +271,10 @@ mod tests {
         book.add(None, "s3", day(1), Err("away")).unwrap();
         book.add(None, "s3", day(2), Err("away")).unwrap();
         let look = book.look("s3").unwrap();
-        assert_eq!((look.succeeded_at, look.failing_since), (Some(day(0)), Some(day(1))));
+        assert_eq!(
+            (look.succeeded_at, look.failing_since),
+            (Some(day(0)), Some(day(1)))
+        );
         assert_eq!(book.shown("s3"), Some(shown));
         assert_eq!(book.shown("disk"), None);
     }

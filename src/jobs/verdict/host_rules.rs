@@ -96,7 +96,10 @@ fn clock(observed: &Observed, newest: Option<&NewestPublished>) -> Option<Raised
             .next("check the clock of this machine (`timedatectl`)")
     };
     if let Some(mark) = &observed.clock_set_back {
-        let note = mark.note.as_deref().map_or_else(String::new, |note| format!(": {note}"));
+        let note = mark
+            .note
+            .as_deref()
+            .map_or_else(String::new, |note| format!(": {note}"));
         let text = format!("the clock of this machine was set back{note}");
         return Some(raised(text, Some(mark.made_at), String::new()));
     }
@@ -107,8 +110,12 @@ fn clock(observed: &Observed, newest: Option<&NewestPublished>) -> Option<Raised
 }
 
 fn config_changed(mark: &OperatorMark) -> Raised {
-    let note = mark.note.as_deref().map_or_else(String::new, |note| format!(": {note}"));
-    let text = format!("the configuration changed and cannot be used, so the earlier one stays{note}");
+    let note = mark
+        .note
+        .as_deref()
+        .map_or_else(String::new, |note| format!(": {note}"));
+    let text =
+        format!("the configuration changed and cannot be used, so the earlier one stays{note}");
     Raised::new(FindingCode::ConfigChanged, Severity::Amber, text)
         .since(Some(mark.made_at))
         .brief("the changed configuration cannot be used")
@@ -120,13 +127,22 @@ fn paused(observed: &Observed) -> Option<Raised> {
     if mark.until.is_some_and(|until| until <= observed.now) {
         return None;
     }
-    let until = mark.until.map_or_else(String::new, |until| format!(" until {}", moment(until)));
+    let until = mark
+        .until
+        .map_or_else(String::new, |until| format!(" until {}", moment(until)));
     let brief = format!("scheduled jobs are paused{until}");
-    let note = mark.note.as_deref().map_or_else(String::new, |note| format!(" ({note})"));
-    let raised = Raised::new(FindingCode::Paused, Severity::Amber, format!("{brief}{note}"))
-        .since(Some(mark.made_at))
-        .brief(brief)
-        .next("sealift resume");
+    let note = mark
+        .note
+        .as_deref()
+        .map_or_else(String::new, |note| format!(" ({note})"));
+    let raised = Raised::new(
+        FindingCode::Paused,
+        Severity::Amber,
+        format!("{brief}{note}"),
+    )
+    .since(Some(mark.made_at))
+    .brief(brief)
+    .next("sealift resume");
     Some(raised)
 }
 
@@ -145,7 +161,10 @@ fn channels(observed: &Observed) -> Option<Raised> {
     };
     let since = failing.iter().map(|(_, failure)| failure.since).min()?;
     let day = since.format("%-d %B");
-    let text = format!("no message has reached {names} since {day}: {}", failure.error);
+    let text = format!(
+        "no message has reached {names} since {day}: {}",
+        failure.error
+    );
     let raised = Raised::new(FindingCode::ChannelFailed, severity, text)
         .identity(names.clone())
         .brief(format!("no message reaches {names}"))

@@ -121,9 +121,14 @@ pub(crate) fn judge(observed: &Observed) -> Judged {
     let (acknowledged, open): (Vec<_>, Vec<_>) = raised
         .into_iter()
         .partition(|one| is_acknowledged(observed, one));
-    let state = open.first().map_or(Severity::Green, |worst| worst.finding.severity);
+    let state = open
+        .first()
+        .map_or(Severity::Green, |worst| worst.finding.severity);
     let is_worst = |one: &&Raised| one.finding.severity == state;
-    let since = open.iter().filter(is_worst).filter_map(|one| one.finding.since);
+    let since = open
+        .iter()
+        .filter(is_worst)
+        .filter_map(|one| one.finding.since);
     let verdict = Verdict {
         state,
         sentence: sentence(observed, state, &open, acknowledged.len()),
@@ -201,10 +206,15 @@ fn sentence(observed: &Observed, state: Severity, open: &[Raised], acknowledged:
 fn reason(observed: &Observed, acknowledged: usize) -> String {
     let begin = match acknowledged {
         0 => "Safe".to_owned(),
-        number => format!("Safe, with {} acknowledged", count(number as u64, "finding")),
+        number => format!(
+            "Safe, with {} acknowledged",
+            count(number as u64, "finding")
+        ),
     };
     let all = observed.targets.iter();
-    let newest = all.filter_map(|target| target.newest).max_by_key(|newest| newest.sequence);
+    let newest = all
+        .filter_map(|target| target.newest)
+        .max_by_key(|newest| newest.sequence);
     let Some(newest) = newest else {
         // Only if the operator acknowledged that nothing was backed up.
         return format!("{begin}: nothing is backed up.");
@@ -215,7 +225,9 @@ fn reason(observed: &Observed, acknowledged: usize) -> String {
     };
     let there: Vec<&ObservedTarget> = observed.targets.iter().filter(has_it).collect();
     let names = joined(there.iter().map(|target| target.name.as_str()));
-    let is_remembered = there.iter().all(|target| target.access == TargetAccess::WriteOnly);
+    let is_remembered = there
+        .iter()
+        .all(|target| target.access == TargetAccess::WriteOnly);
     let remembered = match is_remembered {
         true => ", as this host remembers",
         false => "",

@@ -29,19 +29,23 @@ pub(super) fn all(observed: &Observed) -> Vec<Raised> {
 pub(super) fn newest(observed: &Observed) -> Option<&ProvenSnapshot> {
     let receipts = observed.proof.receipts.iter();
     let good = receipts.filter(|receipt| receipt.result == ReceiptResult::Good);
-    good.map(|receipt| &receipt.proven).max_by_key(|proven| proven.proven_at)
+    good.map(|receipt| &receipt.proven)
+        .max_by_key(|proven| proven.proven_at)
 }
 
 fn overdue(observed: &Observed, limits: ProofLimits) -> Option<Raised> {
     let now = observed.now;
     let next = "on the key holder's machine: sealift drill";
-    let raised = |severity, text: String| {
-        Raised::new(FindingCode::ProofOverdue, severity, text).next(next)
-    };
+    let raised =
+        |severity, text: String| Raised::new(FindingCode::ProofOverdue, severity, text).next(next);
     let Some(proven) = newest(observed) else {
         let first = observed.proof.first_snapshot?;
         let red = first + FIRST_PROOF;
-        let severity = if now > red { Severity::Red } else { Severity::Amber };
+        let severity = if now > red {
+            Severity::Red
+        } else {
+            Severity::Amber
+        };
         let text = "no backup of this host was ever restored for proof";
         let is_red = severity == Severity::Red;
         return Some(
@@ -53,9 +57,19 @@ fn overdue(observed: &Observed, limits: ProofLimits) -> Option<Raised> {
     let at = proven.proven_at;
     let red = at + limits.max_age * 2;
     let incident = observed.incident.as_ref().map(|mark| mark.made_at);
-    let (since, why) = overdue_since(at, limits.max_age, now, incident, observed.proof.schema_changed_at)?;
+    let (since, why) = overdue_since(
+        at,
+        limits.max_age,
+        now,
+        incident,
+        observed.proof.schema_changed_at,
+    )?;
     let is_red = now > red;
-    let severity = if is_red { Severity::Red } else { Severity::Amber };
+    let severity = if is_red {
+        Severity::Red
+    } else {
+        Severity::Amber
+    };
     let text = format!("the newest proof is {} old{why}", span(now - at));
     Some(
         raised(severity, text)
@@ -75,7 +89,10 @@ fn overdue_since(
 ) -> Option<(DateTime<Utc>, &'static str)> {
     let reasons = [
         (Some(at + max_age).filter(|due| *due < now), ""),
-        (incident.filter(|made| *made > at), ", from before the incident"),
+        (
+            incident.filter(|made| *made > at),
+            ", from before the incident",
+        ),
         (
             schema_changed_at.filter(|changed| *changed > at),
             ", from before the tables of a database changed",
@@ -136,11 +153,12 @@ fn silent_keys(observed: &Observed, limits: ProofLimits) -> Option<Raised> {
         let last = key.alive_after.max(key.added_at);
         last.map(|last| observed.now - last)
     };
-    let is_silent = |key: &&ObservedKey, most: TimeDelta| {
-        silent_for(key).is_none_or(|silent| silent > most)
-    };
+    let is_silent =
+        |key: &&ObservedKey, most: TimeDelta| silent_for(key).is_none_or(|silent| silent > most);
     let keys = &observed.proof.keys;
-    let silent = keys.iter().filter(|key| is_silent(key, limits.keys_max_age));
+    let silent = keys
+        .iter()
+        .filter(|key| is_silent(key, limits.keys_max_age));
     let silent: Vec<&ObservedKey> = silent.collect();
     if silent.is_empty() {
         return None;

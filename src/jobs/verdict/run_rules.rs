@@ -30,7 +30,11 @@ fn last(run: &ObservedRun) -> Option<Raised> {
             Severity::Amber,
             "the last backup lacks something",
         ),
-        RunEnding::Failed => (FindingCode::RunFailed, Severity::Red, "the last backup failed"),
+        RunEnding::Failed => (
+            FindingCode::RunFailed,
+            Severity::Red,
+            "the last backup failed",
+        ),
         RunEnding::Interrupted => (
             FindingCode::RunFailed,
             Severity::Red,
@@ -57,7 +61,9 @@ fn last(run: &ObservedRun) -> Option<Raised> {
 
 fn overlong(observed: &Observed, run: &ObservedOpenRun) -> Option<Raised> {
     let took = observed.now - run.started_at;
-    let usual = run.usual.map(|usual| (usual * USUAL_TIMES).max(NEVER_OVERLONG));
+    let usual = run
+        .usual
+        .map(|usual| (usual * USUAL_TIMES).max(NEVER_OVERLONG));
     let interval = observed.schedule.interval.filter(|_| run.kind == BACKUP);
     let severity = match (interval, usual) {
         (Some(interval), _) if took > interval => Severity::Red,

@@ -54,7 +54,9 @@ pub(super) fn all(observed: &Observed, newest: Option<&NewestPublished>) -> Vec<
 /// Whether the target may be away: its newest snapshot is not older than `max_age`.
 fn is_excused(target: &ObservedTarget, now: DateTime<Utc>) -> bool {
     let newest = target.newest.map(|newest| newest.stamp.time());
-    newest.zip(target.max_age).is_some_and(|(made, most)| now - made <= most)
+    newest
+        .zip(target.max_age)
+        .is_some_and(|(made, most)| now - made <= most)
 }
 
 fn never(observed: &Observed) -> Raised {
@@ -83,14 +85,19 @@ fn snapshot_stale(observed: &Observed, newest: &NewestPublished) -> Option<Raise
     );
     let raised = Raised::new(FindingCode::SnapshotStale, Severity::Red, text)
         .since(Some(due))
-        .brief(format!("no backup for {old}{}", due_every(observed, &snapshot)))
+        .brief(format!(
+            "no backup for {old}{}",
+            due_every(observed, &snapshot)
+        ))
         .next("does the schedule run here? `sealift backup` makes one now");
     Some(raised)
 }
 
 fn due_every(observed: &Observed, newest: &ObservedSnapshot) -> String {
     let interval = interval(observed, newest);
-    interval.map_or_else(String::new, |interval| format!(" (due {})", every(interval)))
+    interval.map_or_else(String::new, |interval| {
+        format!(" (due {})", every(interval))
+    })
 }
 
 /// Returns the time between two backups: as scheduled here, or else as the snapshot promised.
@@ -131,7 +138,10 @@ fn stale(
     let is_red = red.is_some_and(|red| observed.now > red);
     let is_late = target.max_age.is_none() && late.is_some_and(|late| observed.now > late);
     let (severity, since) = match (is_red, is_late) {
-        (true, _) => (Severity::Red, newest.due.filter(|_| target.max_age.is_none()).or(red)),
+        (true, _) => (
+            Severity::Red,
+            newest.due.filter(|_| target.max_age.is_none()).or(red),
+        ),
         (false, true) => (Severity::Amber, newest.due),
         (false, false) => return None,
     };
@@ -140,11 +150,18 @@ fn stale(
         Some(due) => format!("; the next snapshot was due by {}", moment(due)),
         None => String::new(),
     };
-    let text = format!("the newest snapshot on {name} is {old} old{due}{}{}", cause(target), remembered(target));
+    let text = format!(
+        "the newest snapshot on {name} is {old} old{due}{}{}",
+        cause(target),
+        remembered(target)
+    );
     let raised = Raised::new(FindingCode::TargetStale, severity, text)
         .since(since)
         .became_red(red.filter(|_| is_red))
-        .brief(format!("{name} has had no backup for {old}{}", due_every(observed, newest)))
+        .brief(format!(
+            "{name} has had no backup for {old}{}",
+            due_every(observed, newest)
+        ))
         .next(format!("is {name} switched on? The next backup catches up"));
     Some(raised)
 }
@@ -152,8 +169,13 @@ fn stale(
 /// Returns why the target is away, if that is known.
 fn cause(target: &ObservedTarget) -> String {
     let failing = target.failing.as_ref().map(|failing| &failing.error);
-    let waiting = target.waiting.as_ref().and_then(|waiting| waiting.cause.as_ref());
-    failing.or(waiting).map_or_else(String::new, |cause| format!(": {cause}"))
+    let waiting = target
+        .waiting
+        .as_ref()
+        .and_then(|waiting| waiting.cause.as_ref());
+    failing
+        .or(waiting)
+        .map_or_else(String::new, |cause| format!(": {cause}"))
 }
 
 fn remembered(target: &ObservedTarget) -> &'static str {
@@ -172,7 +194,11 @@ fn behind(target: &ObservedTarget) -> Option<Raised> {
     let waiting = target.waiting.as_ref()?;
     let snapshots = count(waiting.snapshots, "snapshot");
     let name = &target.name;
-    let text = format!("{name} is {snapshots} behind{}{}", cause(target), remembered(target));
+    let text = format!(
+        "{name} is {snapshots} behind{}{}",
+        cause(target),
+        remembered(target)
+    );
     let raised = Raised::new(FindingCode::TargetBehind, Severity::Amber, text)
         .since(Some(waiting.since))
         .brief(format!("{name} is {snapshots} behind"))
@@ -203,7 +229,10 @@ fn unknown(observed: &Observed, target: &ObservedTarget, is_covered: bool) -> Op
         let is_new = is_covered && target.newest.is_none();
         return (!is_new).then(|| raised(format!("{name} was never looked at"), None));
     };
-    let interval = target.newest.as_ref().and_then(|newest| interval(observed, newest));
+    let interval = target
+        .newest
+        .as_ref()
+        .and_then(|newest| interval(observed, newest));
     let interval = observed.schedule.interval.or(interval);
     let counts = interval.map_or(LOOK_COUNTS, |interval| interval + observed.schedule.grace);
     let ends = looked_at + counts;
@@ -213,11 +242,17 @@ fn unknown(observed: &Observed, target: &ObservedTarget, is_covered: bool) -> Op
 
 /// Returns the finding about the target's problems of this code.
 fn problems(target: &ObservedTarget, code: FindingCode) -> Option<Raised> {
-    let problems = target.problems.iter().filter(|problem| problem.code == code);
+    let problems = target
+        .problems
+        .iter()
+        .filter(|problem| problem.code == code);
     let problems: Vec<&ObservedProblem> = problems.collect();
     let first = problems.first()?;
     let name = &target.name;
-    let texts: Vec<&str> = problems.iter().map(|problem| problem.text.as_str()).collect();
+    let texts: Vec<&str> = problems
+        .iter()
+        .map(|problem| problem.text.as_str())
+        .collect();
     let brief = match code {
         FindingCode::Fork => format!("two machines push to {name} as this host"),
         FindingCode::LostArchives => format!("archives on {name} are missing or damaged"),
@@ -244,7 +279,10 @@ fn verify_overdue(observed: &Observed, target: &ObservedTarget) -> Option<Raised
         return None;
     }
     let name = &target.name;
-    let text = format!("not every archive on {name} was read back within {}", span(most));
+    let text = format!(
+        "not every archive on {name} was read back within {}",
+        span(most)
+    );
     let raised = Raised::new(FindingCode::VerifyOverdue, Severity::Amber, text)
         .about_target(name)
         .since(ends)

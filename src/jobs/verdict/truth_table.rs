@@ -189,11 +189,20 @@ fn rows_of_targets() -> Vec<Row> {
         })
     };
     vec![
-        (NeverBackedUp, "no target", facts(|one| one.targets.clear()), RED),
+        (
+            NeverBackedUp,
+            "no target",
+            facts(|one| one.targets.clear()),
+            RED,
+        ),
         (
             NeverBackedUp,
             "nothing published",
-            facts(|one| one.targets.iter_mut().for_each(|target| target.newest = None)),
+            facts(|one| {
+                one.targets
+                    .iter_mut()
+                    .for_each(|target| target.newest = None)
+            }),
             RED,
         ),
         (NeverBackedUp, "published", well(), GONE),
@@ -214,7 +223,10 @@ fn rows_of_targets() -> Vec<Row> {
             "no schedule",
             facts(|one| {
                 for target in &mut one.targets {
-                    target.newest = Some(ObservedSnapshot { due: None, ..snapshot(43, 2000) });
+                    target.newest = Some(ObservedSnapshot {
+                        due: None,
+                        ..snapshot(43, 2000)
+                    });
                 }
                 one.schedule.interval = None;
             }),
@@ -224,13 +236,23 @@ fn rows_of_targets() -> Vec<Row> {
         (TargetStale, "three intervals", aged(73), RED),
         (TargetStale, "in time", aged(25), GONE),
         (TargetStale, "the whole host is late", late(100), GONE),
-        (TargetStale, "empty", facts(|one| one.targets[1].newest = None), AMBER),
+        (
+            TargetStale,
+            "empty",
+            facts(|one| one.targets[1].newest = None),
+            AMBER,
+        ),
         (TargetStale, "may be away", may_be_away(120), GONE),
         (TargetStale, "away for too long", may_be_away(24 * 8), RED),
         (TargetBehind, "waits", behind(25, Some("no room")), AMBER),
         (TargetBehind, "caught up", well(), GONE),
         (TargetBehind, "may be away", may_be_away(25), GONE),
-        (TargetBehind, "late, which says more", behind(30, None), GONE),
+        (
+            TargetBehind,
+            "late, which says more",
+            behind(30, None),
+            GONE,
+        ),
         (TargetUnknown, "no look for an interval", looked(25), AMBER),
         (TargetUnknown, "looked", looked(23), GONE),
         (
@@ -255,7 +277,12 @@ fn rows_of_targets() -> Vec<Row> {
             GONE,
         ),
         (TargetUnknown, "may be away", may_be_away(25), GONE),
-        (VerifyOverdue, "not read for too long", verify(Some(366)), AMBER),
+        (
+            VerifyOverdue,
+            "not read for too long",
+            verify(Some(366)),
+            AMBER,
+        ),
         (VerifyOverdue, "never read", verify(None), AMBER),
         (VerifyOverdue, "read", verify(Some(364)), GONE),
         (VerifyOverdue, "not asked for", well(), GONE),
@@ -291,13 +318,43 @@ fn rows_of_runs() -> Vec<Row> {
         (RunFailed, "partial", ended(RunEnding::Partial), GONE),
         (RunFailed, "complete", well(), GONE),
         (RunPartial, "partial", ended(RunEnding::Partial), AMBER),
-        (RunPartial, "targets only", ended(RunEnding::TargetsBehind), GONE),
+        (
+            RunPartial,
+            "targets only",
+            ended(RunEnding::TargetsBehind),
+            GONE,
+        ),
         (RunPartial, "complete", well(), GONE),
-        (RunOverlong, "four times", open(open_run("backup", 2, Some(20))), AMBER),
-        (RunOverlong, "not an hour", open(open_run("backup", 1, Some(1))), GONE),
-        (RunOverlong, "as usual", open(open_run("backup", 2, Some(40))), GONE),
-        (RunOverlong, "an interval", open(open_run("backup", 25, None)), RED),
-        (RunOverlong, "a long verify", open(open_run("verify", 25, Some(60))), AMBER),
+        (
+            RunOverlong,
+            "four times",
+            open(open_run("backup", 2, Some(20))),
+            AMBER,
+        ),
+        (
+            RunOverlong,
+            "not an hour",
+            open(open_run("backup", 1, Some(1))),
+            GONE,
+        ),
+        (
+            RunOverlong,
+            "as usual",
+            open(open_run("backup", 2, Some(40))),
+            GONE,
+        ),
+        (
+            RunOverlong,
+            "an interval",
+            open(open_run("backup", 25, None)),
+            RED,
+        ),
+        (
+            RunOverlong,
+            "a long verify",
+            open(open_run("verify", 25, Some(60))),
+            AMBER,
+        ),
         (RunOverlong, "ended", well(), GONE),
         (
             BackupRefused,
@@ -325,7 +382,10 @@ fn rows_of_the_host() -> Vec<Row> {
     let channels = |phone: bool, mail: bool| {
         facts(|one| {
             let failing = |fails: bool| failure("403").filter(|_| fails);
-            one.channels = vec![channel("phone", failing(phone)), channel("mail", failing(mail))];
+            one.channels = vec![
+                channel("phone", failing(phone)),
+                channel("mail", failing(mail)),
+            ];
         })
     };
     vec![
@@ -343,8 +403,18 @@ fn rows_of_the_host() -> Vec<Row> {
             RED,
         ),
         (Shrunk, "acknowledged, or back", well(), GONE),
-        (RestoreOpen, "running", restore(RestoreProcess::Running), AMBER),
-        (RestoreOpen, "interrupted", restore(RestoreProcess::Gone), RED),
+        (
+            RestoreOpen,
+            "running",
+            restore(RestoreProcess::Running),
+            AMBER,
+        ),
+        (
+            RestoreOpen,
+            "interrupted",
+            restore(RestoreProcess::Gone),
+            RED,
+        ),
         (RestoreOpen, "ended", well(), GONE),
         (SpoolFull, "nearly", spool(950), AMBER),
         (SpoolFull, "full", spool(1000), RED),
@@ -370,13 +440,38 @@ fn rows_of_the_host() -> Vec<Row> {
             facts(|one| one.targets[0].newest = Some(snapshot(44, -1))),
             AMBER,
         ),
-        (Clock, "set back", facts(|one| one.clock_set_back = mark(1, None)), AMBER),
+        (
+            Clock,
+            "set back",
+            facts(|one| one.clock_set_back = mark(1, None)),
+            AMBER,
+        ),
         (Clock, "right", well(), GONE),
-        (ConfigChanged, "refused", facts(|one| one.config_refused = mark(1, None)), AMBER),
+        (
+            ConfigChanged,
+            "refused",
+            facts(|one| one.config_refused = mark(1, None)),
+            AMBER,
+        ),
         (ConfigChanged, "read", well(), GONE),
-        (Paused, "until later", facts(|one| one.pause = mark(1, Some(-1))), AMBER),
-        (Paused, "for good", facts(|one| one.pause = mark(1, None)), AMBER),
-        (Paused, "over", facts(|one| one.pause = mark(2, Some(1))), GONE),
+        (
+            Paused,
+            "until later",
+            facts(|one| one.pause = mark(1, Some(-1))),
+            AMBER,
+        ),
+        (
+            Paused,
+            "for good",
+            facts(|one| one.pause = mark(1, None)),
+            AMBER,
+        ),
+        (
+            Paused,
+            "over",
+            facts(|one| one.pause = mark(2, Some(1))),
+            GONE,
+        ),
         (ChannelFailed, "one", channels(true, false), AMBER),
         (ChannelFailed, "all", channels(true, true), RED),
         (ChannelFailed, "none", channels(false, false), GONE),
@@ -397,9 +492,24 @@ fn rows_of_proof() -> Vec<Row> {
         observed
     };
     vec![
-        (ProofOverdue, "too old", with_proof(vec![proven(93, Good)]), AMBER),
-        (ProofOverdue, "twice too old", with_proof(vec![proven(185, Good)]), RED),
-        (ProofOverdue, "fresh", with_proof(vec![proven(10, Good)]), GONE),
+        (
+            ProofOverdue,
+            "too old",
+            with_proof(vec![proven(93, Good)]),
+            AMBER,
+        ),
+        (
+            ProofOverdue,
+            "twice too old",
+            with_proof(vec![proven(185, Good)]),
+            RED,
+        ),
+        (
+            ProofOverdue,
+            "fresh",
+            with_proof(vec![proven(10, Good)]),
+            GONE,
+        ),
         (ProofOverdue, "never", with_proof(Vec::new()), RED),
         (
             ProofOverdue,
@@ -411,7 +521,12 @@ fn rows_of_proof() -> Vec<Row> {
             },
             AMBER,
         ),
-        (ProofOverdue, "an incident", after(|one| one.incident = mark(5, None)), AMBER),
+        (
+            ProofOverdue,
+            "an incident",
+            after(|one| one.incident = mark(5, None)),
+            AMBER,
+        ),
         (
             ProofOverdue,
             "an incident before it",
@@ -443,11 +558,36 @@ fn rows_of_proof() -> Vec<Row> {
             with_proof(vec![proven(5, Good), proven(4, Foreign("x".to_owned()))]),
             AMBER,
         ),
-        (ForeignReceipt, "believed", with_proof(vec![proven(5, Good)]), GONE),
-        (KeySilent, "one", keys(vec![key("age1a", Some(200)), key("age1b", Some(9))]), AMBER),
-        (KeySilent, "never proven", keys(vec![key("age1a", None), key("age1b", Some(9))]), AMBER),
-        (KeySilent, "all, for long", keys(vec![key("age1a", Some(400)), key("age1b", None)]), RED),
-        (KeySilent, "proven", keys(vec![key("age1a", Some(100))]), GONE),
+        (
+            ForeignReceipt,
+            "believed",
+            with_proof(vec![proven(5, Good)]),
+            GONE,
+        ),
+        (
+            KeySilent,
+            "one",
+            keys(vec![key("age1a", Some(200)), key("age1b", Some(9))]),
+            AMBER,
+        ),
+        (
+            KeySilent,
+            "never proven",
+            keys(vec![key("age1a", None), key("age1b", Some(9))]),
+            AMBER,
+        ),
+        (
+            KeySilent,
+            "all, for long",
+            keys(vec![key("age1a", Some(400)), key("age1b", None)]),
+            RED,
+        ),
+        (
+            KeySilent,
+            "proven",
+            keys(vec![key("age1a", Some(100))]),
+            GONE,
+        ),
     ]
 }
 
@@ -470,12 +610,16 @@ fn each_code_is_amber_red_and_gone_as_the_table_says() {
     let rows = table();
     for (code, case, observed, expected) in &rows {
         let verdict = judge(observed).verdict;
-        let found = of_code(&verdict, *code).iter().map(|one| one.severity).max();
+        let found = of_code(&verdict, *code)
+            .iter()
+            .map(|one| one.severity)
+            .max();
         assert_eq!(found, *expected, "{code}, {case}: {verdict:#?}");
     }
     for code in FindingCode::ALL {
         let of = |expected: Option<Severity>| {
-            rows.iter().any(|(of, _, _, found)| *of == code && *found == expected)
+            rows.iter()
+                .any(|(of, _, _, found)| *of == code && *found == expected)
         };
         assert!(of(GONE) && (of(AMBER) || of(RED)), "{code}");
         assert_eq!(FindingCode::parse(code.as_str()), Some(code));
@@ -487,16 +631,25 @@ fn each_code_is_amber_red_and_gone_as_the_table_says() {
 fn green_has_a_reason_and_unknown_is_not_green() {
     let verdict = judge(&well()).verdict;
     assert_eq!(verdict.state, Severity::Green);
-    assert_eq!(verdict.sentence, "Safe: snapshot 43 of 2 h ago is on s3 and laptop.");
+    assert_eq!(
+        verdict.sentence,
+        "Safe: snapshot 43 of 2 h ago is on s3 and laptop."
+    );
     let mut remembered = well();
     for target in &mut remembered.targets {
         target.access = TargetAccess::WriteOnly;
     }
     let sentence = judge(&remembered).verdict.sentence;
-    assert!(sentence.ends_with("laptop, as this host remembers."), "{sentence}");
+    assert!(
+        sentence.ends_with("laptop, as this host remembers."),
+        "{sentence}"
+    );
     let proven = with_proof(vec![proven(12, ReceiptResult::Good)]);
     let sentence = judge(&proven).verdict.sentence;
-    assert!(sentence.ends_with("; restored for proof 12 days ago."), "{sentence}");
+    assert!(
+        sentence.ends_with("; restored for proof 12 days ago."),
+        "{sentence}"
+    );
     let nothing = judge(&Observed::nothing(now())).verdict;
     assert_eq!(nothing.state, Severity::Red);
 }
@@ -524,13 +677,25 @@ fn the_worst_wins_and_nothing_makes_it_greener() {
     for (code, case, observed, _) in &rows {
         let alone = judge(observed).verdict;
         let worst = alone.findings.iter().map(|one| one.severity).max();
-        assert_eq!(alone.state, worst.unwrap_or(Severity::Green), "{code}, {case}");
-        assert!(alone.findings.is_sorted_by_key(|one| std::cmp::Reverse(one.severity)));
+        assert_eq!(
+            alone.state,
+            worst.unwrap_or(Severity::Green),
+            "{code}, {case}"
+        );
+        assert!(
+            alone
+                .findings
+                .is_sorted_by_key(|one| std::cmp::Reverse(one.severity))
+        );
         for change in changes() {
             let mut both = observed.clone();
             change(&mut both);
             let state = judge(&both).verdict.state;
-            assert!(state >= alone.state, "{code}, {case}: {state:?} < {:?}", alone.state);
+            assert!(
+                state >= alone.state,
+                "{code}, {case}: {state:?} < {:?}",
+                alone.state
+            );
         }
     }
 }
@@ -558,7 +723,10 @@ fn changes() -> Vec<fn(&mut Observed)> {
                 target.partial_recipients = vec!["age1qx".to_owned()];
             }
         },
-        |one| one.targets.push(ObservedTarget::unknown("new", TargetAccess::Readable)),
+        |one| {
+            one.targets
+                .push(ObservedTarget::unknown("new", TargetAccess::Readable))
+        },
     ]
 }
 
@@ -599,10 +767,16 @@ fn an_acknowledgement_ends_with_its_instance() {
     observed.acknowledgements = vec![acknowledgement(&finding, now())];
     let verdict = judge(&observed).verdict;
     assert_eq!(verdict.state, Severity::Green);
-    assert!(verdict.sentence.starts_with("Safe, with 1 finding acknowledged: "));
+    assert!(
+        verdict
+            .sentence
+            .starts_with("Safe, with 1 finding acknowledged: ")
+    );
     // The next time another snapshot is late.
     let mut again = late(29);
-    again.acknowledgements.clone_from(&observed.acknowledgements);
+    again
+        .acknowledgements
+        .clone_from(&observed.acknowledgements);
     assert_eq!(judge(&again).verdict.state, Severity::Amber);
     // It turns red two days later.
     observed.now += TimeDelta::days(2);

@@ -32,7 +32,11 @@ fn look(verdict: &TargetVerdict) -> VerifiedLook {
             let bytes = whole.map(|needed| needed.row.bytes).sum();
             Ok(VerifiedContent {
                 newest,
-                problems: verdict.problems.iter().filter_map(ShownProblem::of).collect(),
+                problems: verdict
+                    .problems
+                    .iter()
+                    .filter_map(ShownProblem::of)
+                    .collect(),
                 stored: (examined.whole.len() as u64, bytes),
             })
         }

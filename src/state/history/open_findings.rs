@@ -17,7 +17,8 @@ pub type OpenFindingKey = (String, String, String);
 impl History {
     /// Returns since when each open finding is known.
     pub fn open_findings(&self) -> Result<Vec<(OpenFindingKey, DateTime<Utc>)>, HistoryError> {
-        let sql = "SELECT code, about, identity, since FROM open_findings ORDER BY code, about, identity";
+        let sql =
+            "SELECT code, about, identity, since FROM open_findings ORDER BY code, about, identity";
         let mut query = self.db.prepare_cached(sql).map_err(self.fail())?;
         let rows = query
             .query_map([], |row| {
