@@ -127,16 +127,18 @@ fn finding(
         finding.code == code && request.target.is_none_or(is_about)
     });
     let findings: Vec<VerdictFinding> = findings.collect();
-    if let Some(history) = open_history(config)? {
-        for finding in &findings {
-            history.acknowledge(&Acknowledgement {
-                code: code.as_str().to_owned(),
-                target: finding.about().to_owned(),
-                since: finding.since.unwrap_or(now),
-                made_at: now,
-                note: request.note.map(str::to_owned),
-            })?;
-        }
+    let Some(history) = open_history(config)? else {
+        let text = format!("there is no state directory {} yet", config.state.display());
+        return Err(JobError::work(text).with_next("sealift backup"));
+    };
+    for finding in &findings {
+        history.acknowledge(&Acknowledgement {
+            code: code.as_str().to_owned(),
+            target: finding.about().to_owned(),
+            since: finding.since.unwrap_or(now),
+            made_at: now,
+            note: request.note.map(str::to_owned),
+        })?;
     }
     Ok(AckReport {
         code: request.code.to_owned(),

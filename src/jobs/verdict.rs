@@ -37,6 +37,17 @@ pub(crate) enum Severity {
     Red,
 }
 
+impl Severity {
+    /// Returns the text of JSON and metrics.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Green => "green",
+            Self::Amber => "amber",
+            Self::Red => "red",
+        }
+    }
+}
+
 /// What a finding is about. The texts are those of the JSON, of metrics and of `ack`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -64,10 +64,7 @@ pub(super) fn print_prometheus(report: &StatusReport) -> Result<(), Failure> {
     metrics.sample("sealift_verdict", &[], state);
     let mut numbers: BTreeMap<(&str, &str), i64> = BTreeMap::new();
     for finding in &verdict.findings {
-        let severity = match finding.severity {
-            Severity::Red => "red",
-            _ => "amber",
-        };
+        let severity = finding.severity.as_str();
         *numbers
             .entry((severity, finding.code.as_str()))
             .or_default() += 1;

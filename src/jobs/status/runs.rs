@@ -14,6 +14,8 @@ use crate::state::run_file::RunOutcome;
 
 /// The command that makes snapshots.
 const BACKUP: &str = "backup";
+/// The commands whose newest run the state directory records.
+const PUSHES: [&str; 3] = [BACKUP, "push", "catch_up"];
 /// Complete runs that say how long one usually takes.
 const USUAL_RUNS: u32 = 10;
 /// Most runs that ended in the same way to look at.
@@ -41,8 +43,10 @@ pub(super) fn last_backup(sources: &FactSources<'_>) -> Result<Option<ObservedRu
     };
     let row_of = |run: &LastRun| {
         let began = run.started_at?;
-        rows.iter()
-            .find(|row| (row.run.started_at - began).abs() < SAME_RUN)
+        rows.iter().find(|row| {
+            let is_push = PUSHES.contains(&row.run.kind.as_str());
+            is_push && (row.run.started_at - began).abs() < SAME_RUN
+        })
     };
     let backups = || rows.iter().filter(|row| row.run.kind == BACKUP);
     let newest = backups().next();

@@ -81,10 +81,7 @@ impl Raised {
 
     fn key(&self) -> SeenKey {
         let code = self.finding.code.as_str().to_owned();
-        let severity = match self.finding.severity {
-            Severity::Red => "red",
-            _ => "amber",
-        };
+        let severity = self.finding.severity.as_str();
         let identity = format!("{severity} {}", self.identity);
         (code, self.finding.about().to_owned(), identity)
     }

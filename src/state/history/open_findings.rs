@@ -11,6 +11,8 @@ CREATE TABLE open_findings(
   PRIMARY KEY(code, about, identity)) WITHOUT ROWID;
 ";
 
+const KEYS: &str = "SELECT code, about, identity FROM open_findings";
+
 /// An open finding: its code, the target or source, and what exactly is wrong.
 pub type OpenFindingKey = (String, String, String);
 
@@ -38,12 +40,21 @@ impl History {
         let fail = self.fail();
         let write = || {
             let transaction = self.db.unchecked_transaction()?;
-            let keys: Vec<_> = open.iter().map(|(key, _)| key).collect();
-            transaction.execute(
-                "DELETE FROM open_findings WHERE json_array(code, about, identity) NOT IN
-                   (SELECT value FROM json_each(?1))",
-                [serde_json::json!(keys).to_string()],
-            )?;
+            let known = {
+                let mut query = transaction.prepare_cached(KEYS)?;
+                let keys =
+                    query.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+                keys.collect::<rusqlite::Result<Vec<OpenFindingKey>>>()?
+            };
+            for (code, about, identity) in known
+                .iter()
+                .filter(|known| !open.iter().any(|(key, _)| key == *known))
+            {
+                transaction.execute(
+                    "DELETE FROM open_findings WHERE code=?1 AND about=?2 AND identity=?3",
+                    params![code, about, identity],
+                )?;
+            }
             for ((code, about, identity), since) in open {
                 transaction.execute(
                     "INSERT OR IGNORE INTO open_findings VALUES(?1, ?2, ?3, ?4)",
