@@ -351,12 +351,6 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// Returns the time between the next two backups after `now`; `None` without a schedule.
-    pub fn interval(&self, now: DateTime<Utc>) -> Option<chrono::Duration> {
-        let due = self.next(now)?;
-        Some(self.next(due)? - due)
-    }
-
     /// Returns the first due time after `now`; `None` without a schedule.
     pub fn next(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         self.backup.as_ref()?.find_next_occurrence(&now, false).ok()

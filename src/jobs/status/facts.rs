@@ -107,7 +107,7 @@ pub(crate) fn gather(sources: &FactSources<'_>) -> Result<Observed, JobError> {
     let seen = history.map(History::open_findings).transpose()?;
     Ok(Observed {
         schedule: ObservedSchedule {
-            interval: config.schedule.interval(now),
+            interval: interval(config, now),
             // `next_by` has it.
             grace: TimeDelta::zero(),
         },
@@ -119,8 +119,8 @@ pub(crate) fn gather(sources: &FactSources<'_>) -> Result<Observed, JobError> {
         restore_open: restore_open(config),
         pause: mark(OperatorMark::PAUSE)?,
         incident: mark(OperatorMark::INCIDENT)?,
-        clock_set_back: mark(OperatorMark::CLOCK_SET_BACK)?,
-        config_refused: mark(OperatorMark::CONFIG_REFUSED)?,
+        clock_set_back: mark(OperatorMark::CLOCK)?,
+        config_refused: mark(OperatorMark::CONFIG)?,
         spool: spool(config),
         disks: disks(config),
         verify_max_age: config
@@ -135,6 +135,12 @@ pub(crate) fn gather(sources: &FactSources<'_>) -> Result<Observed, JobError> {
         first_seen: seen.unwrap_or_default().into_iter().collect(),
         ..Observed::nothing(now)
     })
+}
+
+/// Returns the time between the next two backups; `None` without a schedule.
+fn interval(config: &Config, now: DateTime<Utc>) -> Option<TimeDelta> {
+    let due = config.schedule.next(now)?;
+    Some(config.schedule.next(due)? - due)
 }
 
 fn observed_target(

@@ -1,7 +1,5 @@
 //! One run of `status`: looks at the targets, and describes each.
 
-use std::collections::HashSet;
-
 use chrono::{DateTime, Utc};
 
 use super::checks::stale;
@@ -10,7 +8,6 @@ use super::look::{self, Expected, Seen};
 use super::shown::{LookBook, ShownSnapshot};
 use super::{Asking, StatusRequest, TargetHealth};
 use crate::base::error_chain::with_causes;
-use crate::base::ids::Hash;
 use crate::base::progress::Stage;
 use crate::base::units::{count, duration};
 use crate::config::{Config, TargetConfig};

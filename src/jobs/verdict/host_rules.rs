@@ -95,13 +95,12 @@ fn clock(observed: &Observed, newest: Option<&NewestPublished>) -> Option<Raised
             .identity(identity)
             .next("check the clock of this machine (`timedatectl`)")
     };
-    if let Some(mark) = &observed.clock_set_back {
-        let note = mark
-            .note
-            .as_deref()
-            .map_or_else(String::new, |note| format!(": {note}"));
-        let text = format!("the clock of this machine was set back{note}");
-        return Some(raised(text, Some(mark.made_at), String::new()));
+    let mark = observed.clock_set_back.as_ref();
+    let is_over = |mark: &&OperatorMark| mark.until.is_some_and(|until| until <= observed.now);
+    if let Some(mark) = mark.filter(|mark| !is_over(mark)) {
+        let text = mark.note.as_deref();
+        let text = text.unwrap_or("the clock of this machine went back");
+        return Some(raised(text.to_owned(), Some(mark.made_at), String::new()));
     }
     let newest = newest.filter(|newest| newest.age_seconds < -SAME_TIME_SECONDS)?;
     let stamp = newest.stamp;

@@ -26,7 +26,7 @@ pub(crate) struct Observed {
     pub(crate) restore_open: Option<ObservedRestore>,
     pub(crate) pause: Option<OperatorMark>,
     pub(crate) incident: Option<OperatorMark>,
-    /// The clock was set back; the note says by how much.
+    /// The clock went back; the note says by how much. It ends when the clock has caught up.
     pub(crate) clock_set_back: Option<OperatorMark>,
     /// The agent could not read the configuration again; the note says why.
     pub(crate) config_refused: Option<OperatorMark>,

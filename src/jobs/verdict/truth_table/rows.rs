@@ -309,6 +309,12 @@ fn rows_of_the_host() -> Vec<Row> {
         ),
         (Clock, "right", well(), GONE),
         (
+            Clock,
+            "caught up",
+            facts(|one| one.clock_set_back = mark(2, Some(1))),
+            GONE,
+        ),
+        (
             ConfigChanged,
             "refused",
             facts(|one| one.config_refused = mark(1, None)),
