@@ -159,7 +159,14 @@ pub(crate) fn run(
         refusal: refusal.clone(),
         shrunk: &shrunk,
     };
-    let observed = facts::gather(&sources)?;
+    let observed = match facts::gather(&sources) {
+        Err(error) if history.is_some() => {
+            let error = error.with_causes();
+            front.warn(&format!("the verdict is without the history: {error}"));
+            facts::gather(&sources.without_history())?
+        }
+        gathered => gathered?,
+    };
     let judged = verdict::judge(&observed);
     if let Some(history) = &history {
         session.warn_of(facts::remember(history, &observed, &judged.first_seen));

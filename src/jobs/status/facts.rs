@@ -28,6 +28,7 @@ use crate::state::restores;
 use crate::state::spool::Spool;
 
 /// Where the facts are.
+#[derive(Clone)]
 pub(crate) struct FactSources<'a> {
     pub(crate) config: &'a Config,
     pub(crate) now: DateTime<Utc>,
@@ -41,6 +42,16 @@ pub(crate) struct FactSources<'a> {
     /// Why the next backup would be refused.
     pub(crate) refusal: Option<String>,
     pub(crate) shrunk: &'a [ShrinkFinding],
+}
+
+impl FactSources<'_> {
+    /// Returns the sources without the history, which cannot be read.
+    pub(super) fn without_history(&self) -> Self {
+        Self {
+            history: None,
+            ..self.clone()
+        }
+    }
 }
 
 /// What the catalog knows of one target.

@@ -24,7 +24,10 @@ pub(crate) fn remembered_judgement(
     config: &Config,
     now: DateTime<Utc>,
 ) -> Result<Judged, JobError> {
-    let catalog = open_catalog(config)?;
+    let (catalog, unreadable) = match open_catalog(config) {
+        Ok(catalog) => (catalog, None),
+        Err(error) => (None, Some(error.with_causes())),
+    };
     let (history, looks) = open_records(config)?;
     // Warnings about the host's files are those of `status` and `backup`.
     let signer = present_signer(config, &|_| ());
@@ -37,7 +40,7 @@ pub(crate) fn remembered_judgement(
         history: history.as_ref(),
         looks: &looks,
         last_run: last_run.as_ref(),
-        refusal: facts::refusal(config, &signer, catalog.as_ref()),
+        refusal: unreadable.or_else(|| facts::refusal(config, &signer, catalog.as_ref())),
         shrunk: &shrunk,
     })?;
     let judged = judge(&observed);
