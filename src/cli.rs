@@ -210,6 +210,11 @@ impl Command {
         }
     }
 
+    /// Whether another argument than `--json` asks for JSON.
+    fn wants_json(&self) -> bool {
+        matches!(self, Self::Status(args) if args.wants_json())
+    }
+
     /// Whether `--json` makes the command print JSON. All others print text or archives.
     fn prints_json(&self) -> bool {
         !matches!(self, Self::Demo(_) | Self::Open(_)) && !self.describes_itself()
@@ -237,10 +242,11 @@ const FAREWELL: Duration = Duration::from_secs(2);
 pub fn run() -> ExitCode {
     memory::return_large_buffers();
     process_limits::report_panics();
-    let cli = match usage::parse() {
+    let mut cli = match usage::parse() {
         Ok(cli) => cli,
         Err(code) => return code,
     };
+    cli.json |= cli.command.wants_json();
     let is_streamed = cli.command.answers_with_events();
     let prints_json = cli.json && cli.command.prints_json() && !is_streamed;
     // First of all, because until now this process has opened no descriptor.
@@ -312,6 +318,13 @@ fn conclude(report: &mut RunReport, result: &Result<Outcome, Failure>) {
     match result {
         Ok(Outcome::Complete) => report.conclude(ReportedOutcome::Complete, 0, now),
         Ok(Outcome::Partial) => report.conclude(ReportedOutcome::Partial, 3, now),
+        Ok(Outcome::Plugin(code)) => {
+            let outcome = match code {
+                0 => ReportedOutcome::Complete,
+                _ => ReportedOutcome::Partial,
+            };
+            report.conclude(outcome, *code, now);
+        }
         Err(failure) => {
             report.errors.push(failure.text());
             report.conclude(ReportedOutcome::Failed, failure.code(), now);

@@ -107,6 +107,8 @@ pub struct Config {
     pub keep_tags: Vec<String>,
     /// When backups are due.
     pub schedule: Schedule,
+    /// Within what time `verify` must read back every archive; `None`: it need not.
+    pub verify_max_age: Option<Duration>,
     /// Commands around a run.
     pub hooks: RunHooks,
     /// How a restore in place is done.
@@ -334,6 +336,9 @@ pub struct TargetConfig {
     pub keep_tags: Option<Vec<String>>,
     /// Each backup also deletes the snapshots on this target that the policy does not keep.
     pub prune: bool,
+    /// For how long the newest snapshot there may age before that is a finding; `None`: as the
+    /// schedule says.
+    pub max_age: Option<Duration>,
     /// How long the command that runs waits for the target's first answer; not part of the file.
     pub patience: Patience,
 }

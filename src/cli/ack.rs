@@ -10,7 +10,7 @@ use crate::jobs::shrunk;
 
 #[derive(Debug, Args)]
 pub(super) struct AckArgs {
-    /// The code of the finding, as `status` shows it: shrunk
+    /// The code of the finding, as `status` shows it, such as shrunk
     #[arg(value_name = "CODE")]
     code: String,
     /// Only findings about this target
@@ -47,6 +47,23 @@ fn print(context: &Context, args: &AckArgs, report: &AckReport) -> Result<(), Fa
             shrunk::losses(&[one]),
             shrunk::shown(&one.before),
         ))?;
+    }
+    for finding in &report.findings {
+        let text = &finding.text;
+        output::print_line(format_args!(
+            "acknowledged: {text}. If it ends and comes back, or gets worse, it is reported again"
+        ))?;
+    }
+    if args.code != shrunk::CODE {
+        if report.findings.is_empty() {
+            let of = args.target.as_deref();
+            let of = of.map_or_else(String::new, |target| format!(" about {target}"));
+            output::print_line(format_args!(
+                "no finding {}{of} is open: `sealift status` looks again",
+                args.code
+            ))?;
+        }
+        return Ok(());
     }
     if report.acknowledged.is_empty() {
         let of = args

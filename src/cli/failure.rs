@@ -40,6 +40,7 @@ pub(super) fn conclude(result: Result<Outcome, Failure>, prints_json: bool) -> E
     let (code, failure) = match result {
         Ok(Outcome::Complete) => (0, None),
         Ok(Outcome::Partial) => (3, None),
+        Ok(Outcome::Plugin(code)) => (code, None),
         // The reader of our output closed the pipe, which is no failure of ours.
         Err(failure) if is_broken_pipe(&*failure.error) => return ExitCode::SUCCESS,
         Err(failure) => (failure.code, Some(failure)),
@@ -67,6 +68,8 @@ pub(super) enum Outcome {
     Complete,
     /// The command finished, but something was skipped or is stale.
     Partial,
+    /// The command finished as a plugin of Nagios, with this exit code.
+    Plugin(u8),
 }
 
 /// Why a command did not do its work.

@@ -2,20 +2,22 @@
 
 use std::time::Duration;
 
-use super::failure::{Failure, Outcome};
+use super::failure::Failure;
 use super::target_args::{self, Side};
 use super::{Context, output, verdict};
 use crate::base::progress::Stage;
 use crate::jobs::context::FrontEnd as _;
 use crate::jobs::signer_memory::RememberedPlace;
-use crate::jobs::status::SAME_TIME_SECONDS;
-use crate::jobs::status::hosts::{self, HostsReport, Member, NewestSnapshot};
+use crate::jobs::status::hosts::{self, HostsReport, Member, NewestSnapshot, WatcherLimits};
+use crate::jobs::verdict::SAME_TIME_SECONDS;
 
-pub(super) fn run(
+/// Looks at the hosts on the target that `side` names.
+pub(super) fn look(
     context: &Context,
     side: &Side<'_>,
     signer: Option<&str>,
-) -> Result<Outcome, Failure> {
+    limits: WatcherLimits,
+) -> Result<HostsReport, Failure> {
     let target = side.open_for_reading(context)?;
     let named = side.remote(context)?.and_then(|remote| remote.signer);
     let given = signer.or(named.as_deref());
@@ -25,18 +27,10 @@ pub(super) fn run(
         place: side.place(context)?,
     };
     context.stage(Stage::InspectingTargets, Some(target.label()));
-    let report = hosts::run(&target, given.as_ref(), &remembered)?;
-    match context.json {
-        true => output::print_json(&report)?,
-        false => print(&report)?,
-    }
-    Ok(match report.is_well() {
-        true => Outcome::Complete,
-        false => Outcome::Partial,
-    })
+    Ok(hosts::run(&target, given.as_ref(), &remembered, limits)?)
 }
 
-fn print(report: &HostsReport) -> Result<(), Failure> {
+pub(super) fn print(report: &HostsReport) -> Result<(), Failure> {
     output::print_line(&report.target)?;
     let header = [
         "HOST", "NEWEST", "AGE", "SEQ", "COUNT", "SIZE", "STORED", "STATE",

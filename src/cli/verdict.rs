@@ -7,6 +7,7 @@ use std::io::{self, IsTerminal as _};
 use std::sync::OnceLock;
 
 use super::output;
+use crate::jobs::verdict::Severity;
 
 const RED: &str = "\u{1b}[31m";
 const YELLOW: &str = "\u{1b}[33m";
@@ -29,6 +30,31 @@ pub(super) fn print_line(text: impl std::fmt::Display) -> io::Result<()> {
     let text = match has_colour() {
         true => coloured(&text),
         false => text,
+    };
+    output::if_read(output::write_stdout(format!("{text}\n").as_bytes()))
+}
+
+/// Returns the word for a severity.
+pub(super) fn word(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Green => "GREEN",
+        Severity::Amber => "AMBER",
+        Severity::Red => "RED",
+    }
+}
+
+/// Prints a line about something of this severity: the words up to the first colon are in colour.
+pub(super) fn print_judged(severity: Severity, text: &str) -> io::Result<()> {
+    let colour = match severity {
+        Severity::Green => GREEN,
+        Severity::Amber => YELLOW,
+        Severity::Red => RED,
+    };
+    let text = output::visible(text).into_owned();
+    let text = match (has_colour(), text.split_once(':')) {
+        (false, _) => text,
+        (true, Some((begin, rest))) => format!("{colour}{begin}{PLAIN}:{rest}"),
+        (true, None) => format!("{colour}{text}{PLAIN}"),
     };
     output::if_read(output::write_stdout(format!("{text}\n").as_bytes()))
 }

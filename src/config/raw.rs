@@ -37,6 +37,7 @@ pub(super) struct RawConfig {
     schedule: Option<RawSchedule>,
     pack: Option<RawPack>,
     spool: Option<RawSpool>,
+    verify: Option<RawVerify>,
     hooks: Option<RawHooks>,
     restore: Option<RawRestore>,
     #[serde(default)]
@@ -65,6 +66,7 @@ struct RawTarget {
     retention: Option<Spanned<RawRetention>>,
     #[serde(default)]
     prune: bool,
+    max_age: Option<Spanned<ValueText>>,
 }
 
 #[derive(Deserialize)]
@@ -101,6 +103,12 @@ struct RawSpool {
     limit: Option<Spanned<ValueText>>,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawVerify {
+    max_age: Option<Spanned<ValueText>>,
+}
+
 /// Returns the keys of every table.
 pub(super) fn known_keys() -> KnownKeys {
     KnownKeys {
@@ -113,6 +121,7 @@ pub(super) fn known_keys() -> KnownKeys {
             ("schedule", keys_of::<RawSchedule>()),
             ("pack", keys_of::<RawPack>()),
             ("spool", keys_of::<RawSpool>()),
+            ("verify", keys_of::<RawVerify>()),
             ("hooks", keys_of::<RawHooks>()),
             ("restore", keys_of::<RawRestore>()),
             ("check", keys_of::<RawPostCheck>()),
@@ -195,6 +204,10 @@ impl RawConfig {
             retention: retention(document, self.retention.as_ref())?,
             keep_tags: keep_tags(document, self.retention.as_ref())?.unwrap_or_default(),
             schedule: schedule(document, self.schedule)?,
+            verify_max_age: match self.verify {
+                Some(raw) => optional(document, &raw.max_age, value::parse_age)?,
+                None => None,
+            },
             hooks: match &self.hooks {
                 Some(raw) => raw.validate(document)?,
                 None => Default::default(),
@@ -245,6 +258,7 @@ fn targets(
                 retention: retention(document, raw.retention.as_ref())?,
                 keep_tags: keep_tags(document, raw.retention.as_ref())?,
                 prune: raw.prune,
+                max_age: optional(document, &raw.max_age, value::parse_age)?,
                 patience: Patience::default(),
             })
         })

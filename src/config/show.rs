@@ -58,6 +58,12 @@ const DEFAULTS: &[Default] = &[
     ("target", "write_only", "false", ""),
     ("target", "prune", "false", ""),
     (
+        "target",
+        "max_age",
+        "three times the schedule's interval",
+        "",
+    ),
+    (
         "schedule",
         "backup",
         "none, so `status` cannot report a late backup",
@@ -67,6 +73,12 @@ const DEFAULTS: &[Default] = &[
     ("pack", "level", "3", ""),
     ("pack", "threads", "one for each processor", ""),
     ("spool", "limit", "half of the free space", ""),
+    (
+        "verify",
+        "max_age",
+        "none, so `status` does not ask for it",
+        "",
+    ),
     ("restore", "stop_timeout", "\"2m\"", ""),
     ("restore", "start_timeout", "\"2m\"", ""),
     ("restore", "preserve", "\"move\"", ""),

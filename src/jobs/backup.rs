@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
+
 use super::context::{FrontEnd, open_state, runtime};
 use super::error::JobError;
 use super::local_retention::retain_local;
@@ -21,6 +23,7 @@ use super::recovery_files::recovery_files;
 use super::run_report::{DatabaseRun, SourceRun};
 use super::shrunk::{self, ShrinkFinding};
 use super::signer_change::{not_pushed, require_introduced};
+use super::status::record::{EndedPush, record_push};
 use super::targets::{listed_signers, open_for_push, own_trust};
 use crate::base::clock;
 use crate::base::progress::{Progress, ProgressEvent, Stage};
@@ -225,7 +228,7 @@ impl<'a> Pusher<'a> {
         })?;
         let next_signer = next_signer(config)?;
         let state = open_state(config, front)?;
-        let listed = Trust::AllowedSigners(listed_signers(config, front)?);
+        let listed = Trust::AllowedSigners(listed_signers(config, &|text| front.warn(text))?);
         let present = PresentSigner::of(&signer, &config.host, &listed);
         require_introduced(config, &present, &signer, &state.catalog)?;
         let mut targets = Vec::new();
@@ -297,6 +300,7 @@ impl<'a> Pusher<'a> {
     fn push(&mut self, snapshot: &StagedSnapshot, made_now: bool) -> Result<PushReport, JobError> {
         self.left_out.clone_from(&snapshot.left_out);
         let display = self.front.show_push();
+        let next_by = self.config.schedule.next_by(clock::now());
         let request = PushRequest {
             host: &self.config.host,
             snapshot,
@@ -306,7 +310,7 @@ impl<'a> Pusher<'a> {
             next_signer: self.next_signer.clone(),
             trust: own_trust(self.config, self.front)?,
             targets: &self.targets,
-            next_by: self.config.schedule.next_by(clock::now()),
+            next_by,
             options: pack_options(self.config),
             spool_limit: self.config.spool_limit,
             resealing: self.resealing,
@@ -316,6 +320,7 @@ impl<'a> Pusher<'a> {
         let report = push::push(&mut self.state, &request, reporter);
         drop(display);
         let mut report = report.map_err(|error| not_pushed(self.config, &self.signer, error))?;
+        self.record_looks(&report, next_by);
         self.details = details(self.config, &report, &self.took);
         // Before retention, which keeps the last snapshot before a source shrank.
         let compared = shrunk::compare(
@@ -328,6 +333,21 @@ impl<'a> Pusher<'a> {
         self.may_retain = compared.is_some();
         self.findings = compared.unwrap_or_default();
         Ok(report)
+    }
+
+    /// Records what the push saw of the targets. If that fails, warns: no backup depends on it.
+    fn record_looks(&self, report: &PushReport, next_by: Option<DateTime<Utc>>) {
+        let push = EndedPush {
+            report,
+            next_by,
+            recipients: self.recipients.texts(),
+        };
+        let recorded = record_push(self.config, &self.state.catalog, &push, clock::now());
+        if let Err(error) = recorded {
+            let error = error.with_causes();
+            let text = format!("what this run saw of the targets is not recorded: {error}");
+            self.front.warn(&text);
+        }
     }
 
     /// Applies retention on the targets that are configured to prune and have the new snapshot. If

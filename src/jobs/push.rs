@@ -35,7 +35,7 @@ mod uploads;
 pub use error::PushError;
 pub(crate) use introduction::PresentSigner;
 pub use lineage::{adopt, begin_after};
-pub use request::{PushReport, PushRequest, Target, TargetReport, TargetState};
+pub use request::{PushReport, PushRequest, Target, TargetAnswer, TargetReport, TargetState};
 pub use resealing::Resealing;
 pub(crate) use resealing::resealing;
 pub use run::push;

@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use super::push::{self, PushError, PushReport};
+use super::verdict::observed::ObservedShrink;
 use crate::base::clock;
 use crate::base::error_chain::with_causes;
 use crate::base::units::{count, size};
@@ -17,7 +18,7 @@ use crate::state::staged_snapshot::LeftOut;
 
 /// The code of this finding.
 pub(crate) const CODE: &str = "shrunk";
-const SEVERITY: &str = "amber";
+const SEVERITY: &str = "red";
 /// Most tables that one finding names.
 const MOST_TABLES: usize = 3;
 
@@ -38,6 +39,18 @@ pub(crate) struct ShrinkFinding {
     before: Option<Kept>,
     /// The figures that fell.
     figures: Vec<Shrunk>,
+}
+
+impl ShrinkFinding {
+    /// Returns the finding as the verdict needs it.
+    pub(crate) fn observed(&self) -> ObservedShrink {
+        ObservedShrink {
+            source: self.source.clone(),
+            since: self.since,
+            text: self.text.clone(),
+            next: self.next.clone(),
+        }
+    }
 }
 
 /// Compares the pushed snapshot with the one before, and adds a note to `report` for each source

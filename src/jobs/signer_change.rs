@@ -1,7 +1,6 @@
 //! Refuses a signer that nothing introduces to the readers of this host's backups, and says how to
 //! introduce it.
 
-use super::context::FrontEnd;
 use super::error::JobError;
 use super::init::allowed_signers;
 use super::push::{PresentSigner, PushError};
@@ -10,13 +9,13 @@ use crate::config::Config;
 use crate::format::signature::{Signer, Trust};
 use crate::state::catalog::Catalog;
 
-/// Returns the configured signer.
+/// Returns the configured signer. Passes warnings about the host's `allowed_signers` to `warn`.
 pub(crate) fn present_signer(
     config: &Config,
-    front: &dyn FrontEnd,
+    warn: &dyn Fn(&str),
 ) -> Result<PresentSigner, JobError> {
     let signer = Signer::load(&config.signer)?;
-    let listed = Trust::AllowedSigners(listed_signers(config, front)?);
+    let listed = Trust::AllowedSigners(listed_signers(config, warn)?);
     Ok(PresentSigner::of(&signer, &config.host, &listed))
 }
 

@@ -1,8 +1,19 @@
-//! Whether each target is up to date and complete, as the catalog and the target itself show it.
+//! Whether this host's backups are safe: the verdict, and the state of each target.
+//!
+//! [`run`] looks at the targets and records what they show; [`remembered_verdict`] makes the same
+//! verdict from what was recorded, without any network.
 
 mod checks;
+mod facts;
 pub(crate) mod hosts;
 mod last_run;
+mod look;
+pub(crate) mod record;
+mod remembered;
+mod restores;
+mod runs;
+mod session;
+pub(crate) mod shown;
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -10,39 +21,35 @@ use std::path::Path;
 use chrono::{DateTime, Utc};
 use serde::{Serialize, Serializer};
 
-use super::context::{FrontEnd, open_catalog, runtime};
+use super::context::{FrontEnd, open_catalog};
 use super::error::JobError;
-use super::push::{PresentSigner, Target, resealing};
-use super::restore_in_place;
+use super::push::resealing;
 use super::shrunk::{self, ShrinkFinding};
 use super::signer_change::present_signer;
-use super::targets::{open_target, own_trust};
+use super::targets::no_such_target;
+use super::verdict::{self, Severity, Verdict, VerdictFinding};
 use crate::base::clock;
-use crate::base::error_chain::with_causes;
 use crate::base::ids::{Hash, HostName, Stamp};
-use crate::base::panics::caught;
-use crate::base::progress::Stage;
-use crate::base::units::count;
-use crate::config::{Config, TargetConfig};
-use crate::format::chain::{ChainError, Finding};
-use crate::format::signature::Trust;
+use crate::config::Config;
 use crate::keys::recipients::Recipients;
-use crate::repository::{HostFolder, RepositoryError};
-use crate::scrub::Problem;
-use crate::state::catalog::{Catalog, PublicationState};
-use crate::state::restores::{self, RestoreStep};
-use crate::storage::TargetSpec;
-use checks::{STALE, incomplete, stale};
+use crate::state::catalog::Catalog;
+use crate::state::history::History;
+use facts::FactSources;
 pub(crate) use last_run::{LastRun, RUNNING, UNFINISHED};
-
-/// A stamp may be this far ahead of the clock: several snapshots within one second get such stamps,
-/// and clocks differ.
-pub(crate) const SAME_TIME_SECONDS: i64 = 600;
+pub(crate) use remembered::remembered_judgement;
+#[allow(unused_imports, reason = "the agent's parts use it")]
+pub(crate) use remembered::remembered_verdict;
+use restores::{RestoreOpenFinding, SafetyCopyReminder, open_restore, safety_copies};
+use session::Session;
+use shown::{LookBook, RecipientAccess, open_history};
 
 /// The state of this host's backups.
 #[derive(Debug, Serialize)]
 pub(crate) struct StatusReport {
     pub(crate) host: HostName,
+    pub(crate) verdict: Verdict,
+    /// Findings that the operator acknowledged.
+    pub(crate) acknowledged: Vec<VerdictFinding>,
     /// The newest run of `backup` or `push`. `None` before the first.
     pub(crate) last_run: Option<LastRun>,
     /// When the newest run that was complete began, in RFC 3339. `None` if there was none.
@@ -61,68 +68,6 @@ pub(crate) struct StatusReport {
     pub(crate) safety_copies: Vec<SafetyCopyReminder>,
 }
 
-/// A restore in place that has begun and not ended: the data may be between two states.
-#[derive(Debug, Serialize)]
-pub(crate) struct RestoreOpenFinding {
-    /// The restore's id. Empty: it cannot be read.
-    pub(crate) id: String,
-    /// The step that it is at. `None`: it cannot be read.
-    pub(crate) step: Option<RestoreStep>,
-    /// A sentence without its final period.
-    pub(crate) text: String,
-    pub(crate) next: String,
-}
-
-/// A safety copy that is older than `keep_preserved`.
-#[derive(Debug, Serialize)]
-pub(crate) struct SafetyCopyReminder {
-    pub(crate) path: String,
-    pub(crate) bytes: u64,
-    /// Since when it may be deleted.
-    pub(crate) deletable_from: DateTime<Utc>,
-}
-
-/// Returns what `status` says about restores in place.
-fn restores_in_place(config: &Config) -> (Option<RestoreOpenFinding>, Vec<SafetyCopyReminder>) {
-    let is_running = restores::is_running(&config.state);
-    let open = match restores::open_restore(&config.state) {
-        Ok(None) => None,
-        Ok(Some(open)) => Some(RestoreOpenFinding {
-            text: match is_running {
-                true => "a restore in place is running".to_owned(),
-                false => open.to_string(),
-            },
-            id: open.id,
-            step: Some(open.step),
-            next: match is_running {
-                true => "wait for it to end".to_owned(),
-                false => "sealift restore --resume".to_owned(),
-            },
-        }),
-        Err(error) => Some(RestoreOpenFinding {
-            id: String::new(),
-            step: None,
-            text: format!("it cannot be seen whether a restore in place is open: {error}"),
-            next: format!(
-                "look at {}",
-                config.state.join(restores::RESTORES).display()
-            ),
-        }),
-    };
-    let old = restore_in_place::list(config)
-        .map(|found| found.restores)
-        .unwrap_or_default()
-        .into_iter();
-    let old = old.filter(|one| one.is_deletable).filter_map(|one| {
-        Some(SafetyCopyReminder {
-            path: one.safety_copy.or(one.failed_copy)?,
-            bytes: one.kept_bytes,
-            deletable_from: one.deletable_from?,
-        })
-    });
-    (open, old.collect())
-}
-
 /// The state of one target.
 #[derive(Debug, Serialize)]
 pub(crate) struct TargetHealth {
@@ -137,21 +82,10 @@ pub(crate) struct TargetHealth {
     /// Snapshots of this host that the target lacks.
     #[serde(serialize_with = "as_count")]
     pub(crate) behind: HashSet<Hash>,
-    /// Snapshots that the target never gets: it was added later, or their archives were lost.
-    #[serde(skip)]
-    given_up: HashSet<Hash>,
     pub(crate) recipients: Vec<RecipientAccess>,
     pub(crate) problems: Vec<String>,
     /// Messages that need no attention.
     pub(crate) notes: Vec<String>,
-}
-
-/// How much of the newest snapshot one recipient can decrypt.
-#[derive(Debug, Serialize)]
-pub(crate) struct RecipientAccess {
-    pub(crate) recipient: String,
-    /// All of it; else a part only.
-    pub(crate) opens_in_full: bool,
 }
 
 fn as_count<S: Serializer>(hashes: &HashSet<Hash>, s: S) -> Result<S::Ok, S::Error> {
@@ -163,84 +97,111 @@ fn as_count<S: Serializer>(hashes: &HashSet<Hash>, s: S) -> Result<S::Ok, S::Err
 pub(crate) enum Asking {
     /// Look at each target.
     Targets,
-    /// Report what the catalog remembers.
+    /// Report what the catalog and the history remember.
     Catalog,
+}
+
+/// Which targets to look at and report.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct StatusRequest<'a> {
+    pub(crate) asking: Asking,
+    /// Only this target. The verdict is about all of them. `None`: all.
+    pub(crate) target: Option<&'a str>,
 }
 
 /// Examines the state of this host's backups.
 pub(crate) fn run(
     config: &Config,
-    asking: Asking,
+    request: StatusRequest<'_>,
     front: &dyn FrontEnd,
 ) -> Result<StatusReport, JobError> {
+    if let Some(name) = request.target.filter(|name| config.target(name).is_none()) {
+        return Err(no_such_target(config, name));
+    }
     let now = clock::now();
-    // On a full disk the catalog cannot be opened; the rest is reported.
+    // On a full disk neither the catalog nor the history can be opened; the rest is reported.
     let (catalog, unreadable) = match open_catalog(config) {
         Ok(catalog) => (catalog, None),
         Err(error) => (None, Some(error.with_causes())),
     };
-    let runtime = runtime()?;
-    let signer = present_signer(config, front);
-    let refusal = unreadable.clone();
-    let refusal = refusal.or_else(|| refused_recipients(config));
-    let refusal = refusal.or_else(|| match (&signer, &catalog) {
-        (Err(error), _) => Some(error.with_causes()),
-        (Ok(signer), Some(catalog)) => {
-            let refused = signer.require_introduced(catalog).err();
-            refused.map(|error| error.to_string())
+    let (history, mut looks) = match open_records(config) {
+        Ok(records) => records,
+        Err(error) => {
+            let error = error.with_causes();
+            front.warn(&format!(
+                "only what is seen now counts for the verdict: {error}"
+            ));
+            (None, LookBook::default())
         }
-        (Ok(_), None) => None,
-    });
-    let signer = signer.ok();
-    let resealing = match &catalog {
-        Some(catalog) => resealing_note(config, catalog)?,
-        None => None,
     };
-    let remembered = |target| remembered(config, catalog.as_ref(), target, now);
-    let mut targets: Vec<_> = config
-        .targets
-        .iter()
-        .map(remembered)
-        .collect::<Result<_, _>>()?;
-    // At the same time: each that does not answer takes some seconds.
-    let looks = config.targets.iter().zip(&mut targets);
-    let looks = looks.map(async |(target, health)| {
-        if unreadable.is_some() {
-            health.problems.clear();
-            let text = "the catalog of this host cannot be read";
-            health.notes.push(text.to_owned());
+    let signer = present_signer(config, &|text| front.warn(text));
+    let refusal = unreadable.clone();
+    let refusal = refusal.or_else(|| facts::refusal(config, &signer, catalog.as_ref()));
+    let mut session = Session {
+        config,
+        now,
+        catalog: catalog.as_ref(),
+        history: history.as_ref(),
+        signer: signer.as_ref().ok(),
+        is_unreadable: unreadable.is_some(),
+        front,
+    };
+    let targets = session.targets(request, &mut looks)?;
+    let last_run = facts::read_last_run(config, catalog.as_ref())?;
+    let shrunk = shrunk::read(config, catalog.as_ref(), now);
+    let sources = FactSources {
+        config,
+        now,
+        catalog: catalog.as_ref(),
+        history: history.as_ref(),
+        looks: &looks,
+        last_run: last_run.as_ref(),
+        refusal: refusal.clone(),
+        shrunk: &shrunk,
+    };
+    let observed = match facts::gather(&sources) {
+        Err(error) if history.is_some() => {
+            let error = error.with_causes();
+            front.warn(&format!("the verdict is without the history: {error}"));
+            facts::gather(&sources.without_history())?
         }
-        if target.write_only {
-            let text = "write-only: this host cannot look there; this is what it remembers";
-            health.notes.push(text.to_owned());
-        } else if asking == Asking::Targets {
-            front.stage(Stage::InspectingTargets, Some(&target.name));
-            match open_target(target) {
-                Ok(target) => look(config, &target, signer.as_ref(), now, health, front).await?,
-                Err(error) => health.problems.push(error.to_string()),
-            }
-        }
-        report_behind(health);
-        Ok::<_, JobError>(())
-    });
-    runtime.block_on(futures::future::try_join_all(looks))?;
-    let (restore_open, safety_copies) = restores_in_place(config);
+        gathered => gathered?,
+    };
+    let judged = verdict::judge(&observed);
+    if let Some(history) = &history {
+        session.warn_of(facts::remember(history, &observed, &judged.first_seen));
+    }
     let last_complete = catalog.as_ref().map(Catalog::last_complete_run);
     let last_complete = last_complete.transpose()?.flatten();
     Ok(StatusReport {
         host: config.host.clone(),
-        last_run: last_run::read(config, catalog.as_ref())?,
+        verdict: judged.verdict,
+        acknowledged: judged.acknowledged,
+        last_run,
         last_complete_run: last_complete
             .and_then(|run| last_run::time(run.started_at))
             .or_else(|| last_run::last_complete(config)),
         next_run: config.schedule.next(now),
         refusal,
-        notes: resealing.into_iter().collect(),
+        notes: catalog
+            .as_ref()
+            .map(|catalog| resealing_note(config, catalog))
+            .transpose()?
+            .flatten()
+            .into_iter()
+            .collect(),
         targets,
-        findings: shrunk::read(config, catalog.as_ref(), now),
-        restore_open,
-        safety_copies,
+        findings: shrunk,
+        restore_open: open_restore(config),
+        safety_copies: safety_copies(config),
     })
+}
+
+/// Opens the history, and reads the looks that it has.
+fn open_records(config: &Config) -> Result<(Option<History>, LookBook), JobError> {
+    let history = open_history(config)?;
+    let looks = history.as_ref().map(LookBook::read).transpose()?;
+    Ok((history, looks.unwrap_or_default()))
 }
 
 /// Returns a note if the next backup must encrypt content again for a new recipient.
@@ -258,171 +219,6 @@ fn resealing_note(config: &Config, catalog: &Catalog) -> Result<Option<String>, 
 impl StatusReport {
     /// Whether nothing needs attention.
     pub(crate) fn is_well(&self) -> bool {
-        let is_well = |health: &TargetHealth| health.problems.is_empty() && health.newest.is_some();
-        let has_failed = self.last_run.as_ref().is_some_and(LastRun::has_failed);
-        !self.targets.is_empty()
-            && self.targets.iter().all(is_well)
-            && self.findings.is_empty()
-            && self.restore_open.is_none()
-            && self.refusal.is_none()
-            && !has_failed
+        self.verdict.state == Severity::Green
     }
-}
-
-/// Returns why the next backup would refuse the recipients; `None` if it would not.
-fn refused_recipients(config: &Config) -> Option<String> {
-    let base = config.file.parent().unwrap_or(Path::new("."));
-    match config.read_recipients() {
-        Ok(lines) => {
-            let refused = Recipients::load(&lines, base).err();
-            refused.map(|error| with_causes(&error))
-        }
-        Err(error) => Some(with_causes(&error)),
-    }
-}
-
-/// Returns what the catalog remembers of a target.
-fn remembered(
-    config: &Config,
-    catalog: Option<&Catalog>,
-    target: &TargetConfig,
-    now: DateTime<Utc>,
-) -> Result<TargetHealth, JobError> {
-    let mut health = TargetHealth {
-        name: target.name.clone(),
-        url: TargetSpec::from_url(&target.url).label(),
-        newest: None,
-        sequence: None,
-        age_seconds: None,
-        behind: HashSet::new(),
-        given_up: HashSet::new(),
-        recipients: Vec::new(),
-        problems: Vec::new(),
-        notes: Vec::new(),
-    };
-    let Some(catalog) = catalog else {
-        let text = "nothing was ever pushed from here";
-        health.problems.push(text.to_owned());
-        return Ok(health);
-    };
-    for snapshot in catalog.snapshots()?.iter() {
-        let state = catalog.publication(&target.name, &snapshot.known.core)?;
-        match state {
-            None => drop(health.behind.insert(snapshot.known.core)),
-            Some(PublicationState::GivenUp) => drop(health.given_up.insert(snapshot.known.core)),
-            Some(_) => {}
-        }
-    }
-    if let Some(newest) = catalog.last_published(&target.name)? {
-        note_age(config, &mut health, newest.stamp.time(), None, now);
-        (health.newest, health.sequence) = (Some(newest.stamp), Some(newest.sequence));
-    }
-    Ok(health)
-}
-
-/// Adds the problem that the target lacks snapshots, after the target had the chance to show them.
-fn report_behind(health: &mut TargetHealth) {
-    if !health.behind.is_empty() {
-        let number = health.behind.len() as u64;
-        let (snapshots, them) = (
-            count(number, "snapshot"),
-            if number == 1 { "it" } else { "them" },
-        );
-        let text = format!("{snapshots} behind; the next backup sends {them}");
-        health.problems.insert(0, text);
-    }
-}
-
-/// Notes the age of the newest snapshot, and a problem if the next one is overdue: by the time that
-/// it `promised`, else by the schedule.
-fn note_age(
-    config: &Config,
-    health: &mut TargetHealth,
-    made: DateTime<Utc>,
-    promised: Option<DateTime<Utc>>,
-    now: DateTime<Utc>,
-) {
-    health.age_seconds = Some((now - made).num_seconds());
-    let is_stale = |problem: &String| problem.starts_with(STALE);
-    health.problems.retain(|problem| !is_stale(problem));
-    let due = promised.or_else(|| config.schedule.next_by(made));
-    health.problems.extend(stale(due, now));
-}
-
-/// Looks at the target itself.
-async fn look(
-    config: &Config,
-    target: &Target,
-    signer: Option<&PresentSigner>,
-    now: DateTime<Utc>,
-    health: &mut TargetHealth,
-    front: &dyn FrontEnd,
-) -> Result<(), JobError> {
-    let folder = HostFolder::new(target.target.clone(), config.host.clone());
-    let trust = own_trust(config, front)?;
-    match caught(examine(config, &folder, (&trust, signer), now, health)).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => {
-            if let RepositoryError::Chain(ChainError::Empty(_)) = error {
-                // The catalog remembers snapshots, and the target has none.
-                (health.newest, health.sequence, health.age_seconds) = (None, None, None);
-            }
-            health.problems.push(with_causes(&error));
-        }
-        Err(panicked) => health.problems.push(panicked.to_string()),
-    }
-    Ok(())
-}
-
-async fn examine(
-    config: &Config,
-    folder: &HostFolder,
-    (trust, signer): (&Trust, Option<&PresentSigner>),
-    now: DateTime<Utc>,
-    health: &mut TargetHealth,
-) -> Result<(), RepositoryError> {
-    let chain = folder.chain(trust).await?;
-    // `sync` brings snapshots that this host's catalog does not know to be there.
-    for snapshot in &chain.snapshots {
-        health.behind.remove(&snapshot.manifest.core_hash);
-    }
-    for finding in &chain.findings {
-        match finding {
-            Finding::Missing(known) if health.given_up.contains(&known.core) => {}
-            _ => health.problems.push(finding.to_string()),
-        }
-    }
-    if let Some(change) = chain.signer_change() {
-        let text = Problem::SignerChange(change.clone()).to_string();
-        match signer.is_some_and(|signer| signer.is_unknown(&change)) {
-            true => health.problems.push(text),
-            false => health.notes.push(text),
-        }
-    }
-    let Some(newest) = chain.snapshots.last() else {
-        return Ok(());
-    };
-    let core = &newest.manifest.core;
-    if let (Some(stamp), Some(sequence)) = (health.newest, health.sequence)
-        && sequence > core.sequence
-    {
-        let text = format!("snapshot {stamp} was published there and is gone");
-        health.problems.push(text);
-    }
-    (health.newest, health.sequence) = (Some(core.stamp), Some(core.sequence));
-    note_age(config, health, core.stamp.time(), core.next_by, now);
-    let table = folder.table(&newest.manifest).await?;
-    let present = folder.archives_present().await?;
-    health.problems.extend(incomplete(&table, &present));
-    for recipient in &core.recipients {
-        let opens = |set: &String| {
-            let set = table.sets.get(set);
-            set.is_some_and(|set| set.contains(recipient))
-        };
-        health.recipients.push(RecipientAccess {
-            recipient: recipient.clone(),
-            opens_in_full: table.rows.values().all(|row| opens(&row.recipient_set)),
-        });
-    }
-    Ok(())
 }

@@ -16,19 +16,20 @@ use crate::storage::{self, Storage, TargetSpec};
 /// beside it, which lists the host's earlier signers after a rotation.
 pub(crate) fn own_trust(config: &Config, front: &dyn FrontEnd) -> Result<Trust, JobError> {
     let own = Signer::load(&config.signer)?.public_key().clone();
-    let mut signers = listed_signers(config, front)?;
+    let mut signers = listed_signers(config, &|text| front.warn(text))?;
     signers.push(AllowedSigner::for_host(&config.host, own));
     Ok(Trust::AllowedSigners(signers))
 }
 
 /// Returns the signers of the `allowed_signers` file beside the signer; none if there is no file.
+/// Passes warnings about the file to `warn`.
 pub(crate) fn listed_signers(
     config: &Config,
-    front: &dyn FrontEnd,
+    warn: &dyn Fn(&str),
 ) -> Result<Vec<AllowedSigner>, JobError> {
     let listed = config.signer.with_file_name("allowed_signers");
     let path = listed.display().to_string();
-    let warn = |text: String| front.warn(&text);
+    let warn = |text: String| warn(&text);
     let signers = match ownership::open_regular(&listed) {
         Ok(file) => match Trust::read(&path, file, warn)? {
             Trust::AllowedSigners(signers) => signers,

@@ -3,6 +3,7 @@
 
 mod look;
 mod read;
+mod record;
 mod repair;
 pub(crate) mod report;
 
@@ -151,6 +152,8 @@ struct Run<'a> {
     catalog: Option<Catalog>,
     /// This host's signer. `None` if another host's snapshots are verified.
     signer: Option<PresentSigner>,
+    /// `None` as for the signer.
+    config: Option<&'a Config>,
     /// Sources of a repair.
     donors: Vec<super::repair::Donor>,
     /// `None` if nothing is repaired or restored.
@@ -198,12 +201,13 @@ pub(crate) fn run(
             }
         }
     }
+    run.record_looks(&verdicts);
     Ok(VerifyReport::of(verdicts))
 }
 
 impl<'a> Run<'a> {
     fn prepare(
-        places: VerifyPlaces<'_>,
+        places: VerifyPlaces<'a>,
         request: &'a VerifyRequest,
         front: &'a dyn FrontEnd,
     ) -> Result<Self, JobError> {
@@ -213,6 +217,7 @@ impl<'a> Run<'a> {
             subjects: Vec::new(),
             catalog: None,
             signer: None,
+            config: None,
             donors: Vec::new(),
             scratch: None,
             now: clock::now(),
@@ -250,7 +255,8 @@ impl<'a> Run<'a> {
         // The catalog knows this host's snapshots only.
         if host == config.host {
             run.catalog = open_catalog(config)?;
-            run.signer = Some(present_signer(config, front)?);
+            run.config = Some(config);
+            run.signer = Some(present_signer(config, &|text| front.warn(text))?);
         }
         if repairs {
             run.donors = repair::donors(config, &host)?;

@@ -63,6 +63,9 @@ pub struct RunFile {
     pub message: String,
     /// When the newest complete run before it began, in RFC 3339. `None`: there was none.
     pub complete_before: Option<String>,
+    /// Only targets lack something; the snapshot lacks nothing.
+    #[serde(default)]
+    pub is_only_behind: bool,
 }
 
 impl RunFile {
@@ -154,6 +157,7 @@ mod tests {
             outcome: None,
             message: message.to_owned(),
             complete_before: None,
+            is_only_behind: false,
         }
     }
 

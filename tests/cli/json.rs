@@ -254,6 +254,13 @@ const SCENARIOS: &[Scenario] = &[
     ),
     scenario("status", Backup, SHRUNK, "status", 3),
     scenario("status", Host, "", "status", 3),
+    scenario(
+        "ack",
+        Backup,
+        "mv repo elsewhere; sealift status",
+        "ack target_unknown",
+        0,
+    ),
     scenario("status --from", Backup, "", "status --from ./repo", 0),
     scenario("stats", Backup, "", "stats", 0),
     scenario("stats", Backup, "sealift backup", STATS_FROM, 0),
@@ -480,6 +487,19 @@ const RESTORE_DRY: &str =
 
 /// Fields that need more than a scene: cold storage, a forged archive, another user, a power cut. They are compared whenever they occur.
 const NOT_STAGED: &[(&str, &[&str])] = &[
+    (
+        "proven snapshot",
+        &[
+            "stamp",
+            "sequence",
+            "proven_at",
+            "by",
+            "target",
+            "seconds",
+            "bytes",
+        ],
+    ),
+    ("key alive", &["recipient", "alive_after"]),
     (
         "trial restore",
         &["frozen_archives", "frozen_bytes", "what"],

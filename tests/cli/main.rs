@@ -39,4 +39,5 @@ mod stats;
 mod sync;
 mod terminal;
 mod unreachable;
+mod verdict;
 mod verify;

@@ -170,15 +170,15 @@ fn status_says_why_the_last_run_failed() {
     fs::write(host.path("c.toml"), bad).unwrap();
     let (_, err) = host.exits(&["backup"], 2);
     let (offline, _) = host.exits(&["status", "--offline"], 3);
+    assert!(offline.contains("RED backup_refused: "), "{offline}\n{err}");
     assert!(
-        offline.contains("next backup: ATTENTION: "),
+        offline.contains("the last backup failed: "),
         "{offline}\n{err}"
     );
-    assert!(offline.contains(": failed: "), "{offline}\n{err}");
     fs::write(host.path("c.toml"), config).unwrap();
     let (said, _) = host.exits(&["status"], 3);
     assert!(
-        said.contains(": failed: ") && said.contains("last complete run"),
+        said.contains("the last backup failed: ") && said.contains("last complete run"),
         "{said}"
     );
     host.backup();

@@ -66,8 +66,12 @@ pub(in crate::cli) const PAGES: &[Page] = &[
                 "sealift status --from s3://backups/atocore --signer allowed_signers",
                 "Show all hosts on one target, from any machine",
             ),
+            (
+                "sealift --quiet status --from s3://backups/h --max-age 26h",
+                "Watch them from cron on a third machine",
+            ),
         ],
-        "a target needs attention, the last run was not complete, a source shrank, or a restore in place is open",
+        "the verdict is amber or red: something needs attention (docs/verdict.md)",
     ),
     page(
         "list",
@@ -461,6 +465,10 @@ pub(in crate::cli) const PAGES: &[Page] = &[
             (
                 "sealift ack shrunk --source photos",
                 "Accept it for one source",
+            ),
+            (
+                "sealift ack target_behind --target laptop --note holiday",
+                "Silence a finding about a target until it ends",
             ),
         ],
         "",

@@ -82,6 +82,11 @@ impl OngoingRun {
             }
             Err(error) => (None, RunOutcome::Failed, failure_text(error)),
         };
+        self.file.is_only_behind = done.as_ref().is_ok_and(|report| {
+            report.left_out.is_empty()
+                && report.other_skipped().is_empty()
+                && report.warnings.is_empty()
+        });
         end(&mut self.file, outcome, message.clone());
         let _ = self.file.write(&self.dir);
         let Some(run) = self.file.run else {
@@ -125,6 +130,7 @@ fn new_file(dir: &Path, now: DateTime<Utc>) -> RunFile {
         outcome: None,
         message: String::new(),
         complete_before: RunFile::read(dir).and_then(RunFile::newest_complete),
+        is_only_behind: false,
     }
 }
 

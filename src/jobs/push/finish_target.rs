@@ -203,6 +203,7 @@ impl Publishing<'_> {
         let report = TargetReport {
             name: name.clone(),
             label: label.to_owned(),
+            answer: finishing.inspected.answer(),
             state: match result.failure.take() {
                 Some(cause) => TargetState::Behind(cause),
                 None => TargetState::Published,

@@ -15,7 +15,7 @@ use tokio::time::{Duration, Instant};
 
 use super::error::PushError;
 use super::looks::{LookPlan, LookScope};
-use super::request::Target;
+use super::request::{Target, TargetAnswer};
 use crate::base::ids::{Hash, HostName, ObjectKey};
 use crate::base::panics;
 use crate::format::chain::{Chain, ChainError, Finding, VerifiedSnapshot};
@@ -52,6 +52,15 @@ pub struct InspectedTarget {
 }
 
 impl InspectedTarget {
+    /// Returns what the target answered.
+    pub(super) fn answer(&self) -> TargetAnswer {
+        match &self.seen {
+            _ if self.write_only => TargetAnswer::NotAsked,
+            Ok(seen) => TargetAnswer::Seen(seen.findings.clone()),
+            Err(_) => TargetAnswer::None,
+        }
+    }
+
     /// Returns whether everything should be looked at, because something is not as expected.
     pub fn asks_for_more(&self) -> bool {
         self.seen.as_ref().is_ok_and(|seen| seen.is_strange)

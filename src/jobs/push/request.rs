@@ -9,6 +9,7 @@ use chrono::{DateTime, Utc};
 
 use super::resealing::Resealing;
 use crate::base::ids::{HostName, ObjectKey};
+use crate::format::chain::Finding;
 use crate::format::index::Skipped;
 use crate::format::manifest::{ManifestName, Totals};
 use crate::format::signature::{Signer, Trust};
@@ -72,6 +73,17 @@ pub enum TargetState {
     Behind(String),
 }
 
+/// What a target answered when the push looked at it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TargetAnswer {
+    /// It was not asked: its credentials can neither list nor read.
+    NotAsked,
+    /// It did not answer.
+    None,
+    /// It answered. Holds the faults of its chain of manifests.
+    Seen(Vec<Finding>),
+}
+
 /// One target's part in a push.
 #[derive(Debug)]
 pub struct TargetReport {
@@ -81,6 +93,8 @@ pub struct TargetReport {
     pub label: String,
     /// How it ended.
     pub state: TargetState,
+    /// What it answered before.
+    pub answer: TargetAnswer,
     /// Objects that it confirmed in this push.
     pub shipped_objects: u64,
     /// Bytes of these objects.

@@ -1,8 +1,9 @@
 //! The state of every host that pushes to one target, as the target shows it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use futures::StreamExt as _;
 use serde::Serialize;
 
@@ -12,14 +13,24 @@ use super::super::signer_memory::RememberedPlace;
 use super::checks::{incomplete, stale};
 use crate::base::clock;
 use crate::base::error_chain::with_causes;
-use crate::base::ids::{HostName, Stamp};
+use crate::base::ids::{HostName, RECEIPTS, Stamp};
 use crate::base::panics::caught;
+use crate::base::units::duration;
 use crate::format::signature::Trust;
 use crate::repository::{self, HostFolder, RepositoryError};
 use crate::storage::Storage;
 
 /// Most hosts that are examined at once.
 const MOST_AT_ONCE: usize = 4;
+
+/// What a watcher demands of each host, beyond what the host itself promised.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct WatcherLimits {
+    /// Most age of the newest snapshot. `None`: any.
+    pub(crate) max_age: Option<Duration>,
+    /// Most age of the newest proof. `None`: no proof is demanded.
+    pub(crate) proof_max_age: Option<Duration>,
+}
 
 /// The hosts on one target.
 #[derive(Debug, Serialize)]
@@ -62,6 +73,7 @@ pub(crate) fn run(
     target: &Arc<dyn Storage>,
     given: Option<&Trust>,
     remembered: &RememberedPlace<'_>,
+    limits: WatcherLimits,
 ) -> Result<HostsReport, JobError> {
     let runtime = runtime()?;
     let hosts = runtime.block_on(repository::hosts(target))?;
@@ -73,7 +85,7 @@ pub(crate) fn run(
     let now = clock::now();
     let looks = hosts.into_iter().map(|host| {
         let folder = HostFolder::new(target.clone(), host);
-        look(folder, given, remembered, now)
+        look(folder, given, remembered, (limits, now))
     });
     let looks = futures::stream::iter(looks).buffered(MOST_AT_ONCE);
     Ok(HostsReport {
@@ -93,7 +105,7 @@ async fn look(
     folder: HostFolder,
     given: Option<&Trust>,
     remembered: &RememberedPlace<'_>,
-    now: DateTime<Utc>,
+    (limits, now): (WatcherLimits, DateTime<Utc>),
 ) -> Member {
     let mut member = Member {
         host: folder.host.clone(),
@@ -113,7 +125,7 @@ async fn look(
             return member;
         }
     };
-    match caught(examine(&folder, &trust, now, &mut member)).await {
+    match caught(examine(&folder, &trust, (limits, now), &mut member)).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
             let changed = match given {
@@ -132,7 +144,7 @@ async fn look(
 async fn examine(
     folder: &HostFolder,
     trust: &Trust,
-    now: DateTime<Utc>,
+    (limits, now): (WatcherLimits, DateTime<Utc>),
     member: &mut Member,
 ) -> Result<(), RepositoryError> {
     let chain = folder.chain(trust).await?;
@@ -146,6 +158,10 @@ async fn examine(
     };
     let core = &newest.manifest.core;
     member.problems.extend(stale(core.next_by, now));
+    member.problems.extend(too_old(core.stamp, limits, now));
+    if limits.proof_max_age.is_some() {
+        member.problems.push(no_proof(folder).await?);
+    }
     member.newest = Some(NewestSnapshot {
         stamp: core.stamp,
         sequence: core.sequence,
@@ -157,4 +173,29 @@ async fn examine(
     let table = folder.table(&newest.manifest).await?;
     member.problems.extend(incomplete(&table, &present));
     Ok(())
+}
+
+/// Returns the problem that the newest snapshot is older than the watcher allows, if it is.
+fn too_old(stamp: Stamp, limits: WatcherLimits, now: DateTime<Utc>) -> Option<String> {
+    let most = limits.max_age?;
+    let age = now - stamp.time();
+    let is_old = TimeDelta::from_std(most).is_ok_and(|most| age > most);
+    is_old.then(|| {
+        let age = duration(age.to_std().unwrap_or_default());
+        format!(
+            "the newest snapshot is {age} old; at most {} are allowed",
+            duration(most)
+        )
+    })
+}
+
+/// Returns the problem that no proof is known. This version cannot check receipts of drills, so
+/// none counts.
+async fn no_proof(folder: &HostFolder) -> Result<String, RepositoryError> {
+    let below = format!("{}/{RECEIPTS}/", folder.host);
+    let receipts = folder.target.list(&below).await?;
+    Ok(match receipts.len() {
+        0 => format!("no backup of {} was ever restored for proof", folder.host),
+        _ => "this sealift cannot check the receipts there: use a newer one".to_owned(),
+    })
 }

@@ -15,7 +15,7 @@ pub(crate) const RUNNING: &str = "running";
 pub(crate) const UNFINISHED: &str = "unfinished";
 
 /// A run of `backup` or `push`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub(crate) struct LastRun {
     pub(crate) started_at: Option<DateTime<Utc>>,
     /// `None` if the run has not ended.
@@ -26,9 +26,24 @@ pub(crate) struct LastRun {
     pub(crate) message: Option<String>,
     /// The process of a run that is under way.
     pub(crate) pid: Option<u32>,
+    /// Only targets lack something.
+    #[serde(skip)]
+    pub(crate) is_only_behind: bool,
 }
 
 impl LastRun {
+    /// Returns the run as the catalog has it.
+    pub(super) fn of_row(row: RunRecord) -> Self {
+        Self {
+            outcome: row.outcome.or_else(|| Some(UNFINISHED.to_owned())),
+            started_at: time(row.started_at),
+            ended_at: time(row.ended_at),
+            message: row.message,
+            pid: None,
+            is_only_behind: false,
+        }
+    }
+
     /// Whether the run needs attention.
     pub(crate) fn has_failed(&self) -> bool {
         let outcome = self.outcome.as_deref();
@@ -47,13 +62,7 @@ pub(super) fn read(
     let file = file.filter(|file| row.as_ref().is_none_or(|row| is_as_new(file, row)));
     Ok(match (file, row) {
         (Some(file), row) => Some(of_file(file, row, config)),
-        (None, Some(row)) => Some(LastRun {
-            outcome: row.outcome.or_else(|| Some(UNFINISHED.to_owned())),
-            started_at: time(row.started_at),
-            ended_at: time(row.ended_at),
-            message: row.message,
-            pid: None,
-        }),
+        (None, Some(row)) => Some(LastRun::of_row(row)),
         (None, None) => None,
     })
 }
@@ -101,5 +110,6 @@ fn of_file(file: RunFile, row: Option<RunRecord>, config: &Config) -> LastRun {
         outcome: Some(outcome),
         message,
         pid: is_running.then_some(file.pid),
+        is_only_behind: file.is_only_behind,
     }
 }

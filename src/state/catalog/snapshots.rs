@@ -473,6 +473,11 @@ impl Catalog {
         self.newest_run("1")
     }
 
+    /// Returns the newest run that ended; `None` if there was none.
+    pub fn last_ended_run(&self) -> Result<Option<RunRecord>, CatalogError> {
+        self.newest_run("ended_at IS NOT NULL")
+    }
+
     /// Returns the newest run that was complete; `None` if there was none.
     pub fn last_complete_run(&self) -> Result<Option<RunRecord>, CatalogError> {
         self.newest_run("outcome='complete'")

@@ -120,7 +120,7 @@ fn a_database_that_lost_its_rows_is_named_until_it_is_acknowledged() {
         assert_eq!(found[0]["since"], "2026-11-02T06:00:00Z");
     }
     let (out, _) = host.exits(&["status"], 3);
-    assert!(out.contains("shrunk: ATTENTION: db: documents"), "{out}");
+    assert!(out.contains("RED shrunk: db: documents"), "{out}");
     let said = host.ok(&["ack", "shrunk", "--note", "emptied on purpose"]);
     assert!(
         said.contains("acknowledged: db: documents went from 1204 to 0 rows"),

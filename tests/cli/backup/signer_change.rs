@@ -59,7 +59,7 @@ fn assert_refused(host: &Host, new: &str) {
     assert_eq!(describe(&host.folder()), stored);
     assert_eq!(snapshots(), before, "no snapshot was taken for nothing");
     let (out, _) = host.exits(&["status"], 3);
-    assert!(out.contains("next backup: ATTENTION"), "{out}");
+    assert!(out.contains("RED backup_refused"), "{out}");
     assert!(out.contains(new), "{out}");
 }
 
