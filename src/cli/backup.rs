@@ -1,7 +1,7 @@
 //! `backup` and `push`.
 
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 
@@ -11,6 +11,7 @@ use super::failure::{Failure, Outcome};
 use super::output::{self, count, size};
 use super::verdict;
 use crate::base::snapshot_choice::SnapshotChoice;
+use crate::config::parse_duration;
 use crate::jobs::backup::report::{BackupReport, PushedTarget};
 use crate::jobs::backup::{self, BackupRequest, ExistingSnapshot, Hooks};
 use crate::jobs::run_report::PushedState;
@@ -39,6 +40,16 @@ pub(super) struct BackupRunArgs {
     /// Show what would be taken and what the exclude patterns leave out; take and send nothing
     #[arg(long)]
     dry_run: bool,
+    /// Wait for another sealift that is at work, at most for TIME [default: 2h]
+    #[arg(
+        long,
+        value_name = "TIME",
+        num_args = 0..=1,
+        default_missing_value = "2h",
+        value_parser = parse_duration,
+        conflicts_with = "dry_run",
+    )]
+    wait: Option<Duration>,
     #[command(flatten)]
     hooks: HookArgs,
 }
@@ -71,6 +82,18 @@ pub(super) struct PushArgs {
     hooks: HookArgs,
 }
 
+impl BackupRunArgs {
+    /// Whether it takes and sends nothing.
+    pub(super) fn is_dry_run(&self) -> bool {
+        self.dry_run
+    }
+
+    /// Whether it waits for another process.
+    pub(super) fn waits(&self) -> bool {
+        self.wait.is_some()
+    }
+}
+
 impl BackupArgs {
     pub(super) fn request(&self) -> BackupRequest {
         BackupRequest {
@@ -78,6 +101,7 @@ impl BackupArgs {
             tags: self.tag.clone(),
             note: self.note.clone(),
             hooks: Hooks::default(),
+            wait: Duration::ZERO,
         }
     }
 }
@@ -90,6 +114,7 @@ pub(super) fn run(context: &Context, args: &BackupRunArgs) -> Result<Outcome, Fa
     }
     let request = BackupRequest {
         hooks: args.hooks.hooks(),
+        wait: args.wait.unwrap_or_default(),
         ..args.snapshot.request()
     };
     let report = backup::run(&config, &request, context)?;

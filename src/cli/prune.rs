@@ -64,6 +64,13 @@ pub(super) struct PruneArgs {
     gone: bool,
 }
 
+impl PruneArgs {
+    /// Whether it changes nothing.
+    pub(super) fn is_dry_run(&self) -> bool {
+        self.dry_run
+    }
+}
+
 pub(super) fn run(context: &Context, args: &PruneArgs) -> Result<Outcome, Failure> {
     if args.local {
         return prune_local(context, args);
@@ -96,6 +103,7 @@ pub(super) fn run(context: &Context, args: &PruneArgs) -> Result<Outcome, Failur
         false => print(&report)?,
     }
     report.targets.iter().for_each(tell_problems);
+    context.report_warnings(report.targets.iter().flat_map(problem_lines));
     if report.targets.iter().all(|target| target.failure.is_some()) {
         return Err(Failure::from_error("nothing was pruned"));
     }
@@ -131,6 +139,16 @@ fn places(
         trust,
         name: args.remote.target.clone(),
     })
+}
+
+/// Returns what needs attention on one target, in a line each.
+fn problem_lines(target: &TargetPruneReport) -> Vec<String> {
+    let label = &target.label;
+    let failure = target.failure.as_ref();
+    let failure = failure.map(|why| format!("{label}: {why}"));
+    let left = target.done.iter().flat_map(|done| &done.not_deleted);
+    let left = left.map(|object| format!("{label}: not deleted: {object}"));
+    failure.into_iter().chain(left).collect()
 }
 
 /// Prints what needs attention on one target.

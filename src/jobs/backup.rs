@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::context::{FrontEnd, open_state, runtime};
+use super::context::{FrontEnd, open_state, open_state_within, runtime};
 use super::error::JobError;
 use super::local_retention::retain_local;
 use super::local_snapshots;
 use super::mode::{Consent, Mode};
+use super::operator_marks;
 use super::prune::retain_on;
 use super::push::{self, OrderedSnapshot, PresentSigner, PushReport, PushRequest, TargetState};
 use super::recovery_files::recovery_files;
@@ -23,14 +24,17 @@ use super::targets::{listed_signers, open_for_push, own_trust};
 use crate::base::clock;
 use crate::base::progress::{Progress, ProgressEvent, Stage};
 use crate::base::snapshot_choice::SnapshotChoice;
+use crate::base::sqlite::Depth;
 use crate::base::units::count;
 use crate::config::Config;
+use crate::format::index::Skipped;
 use crate::format::signature::{Signer, Trust};
 use crate::packer::PackOptions;
 use crate::packer::seal::Recipients;
-use crate::producer::{self, InPlaceTrees, ProduceError, ProduceRequest, Produced};
+use crate::producer::{self, InPlaceTrees, ProduceError, ProduceRequest, Produced, Reread};
 use crate::state::State;
 use crate::state::catalog::Catalog;
+use crate::state::history::OperatorMark;
 use crate::state::staged_snapshot::{LeftOut, StagedSnapshot};
 use report::{BackupReport, RunDetails};
 use run_hooks::HookedRun;
@@ -45,6 +49,8 @@ pub(crate) struct BackupRequest {
     pub(crate) tags: Vec<String>,
     pub(crate) note: Option<String>,
     pub(crate) hooks: Hooks,
+    /// How long to wait for another process that holds the state directory.
+    pub(crate) wait: Duration,
 }
 
 /// A snapshot directory to push.
@@ -63,9 +69,9 @@ pub(crate) fn run(
 ) -> Result<BackupReport, JobError> {
     recorded(config, || {
         let mut hooked = HookedRun::new(config, request.hooks, front);
-        let begun = Pusher::open(config, front).and_then(Pusher::begun);
+        let begun = Pusher::open(config, request.wait, front).and_then(Pusher::begun);
         let mut pusher = match begun {
-            Ok(pusher) => pusher,
+            Ok(pusher) => pusher.after_incident(),
             Err(error) => return Err(hooked.never_began(error)),
         };
         let before = hooked.begin();
@@ -90,7 +96,7 @@ pub(crate) fn push_existing(
 ) -> Result<BackupReport, JobError> {
     recorded(config, || {
         let mut hooked = HookedRun::new(config, hooks, front);
-        let begun = Pusher::open(config, front).and_then(|pusher| {
+        let begun = Pusher::open(config, Duration::ZERO, front).and_then(|pusher| {
             let snapshot = existing(config, which, front)?;
             Ok((pusher.begun()?, snapshot))
         });
@@ -140,7 +146,7 @@ pub(crate) fn produce(
 ) -> Result<Produced, JobError> {
     let state = open_state(config, front)?;
     let snapshots = local_snapshots::ordered(config, front)?;
-    request.produce(config, snapshots, &state.catalog, front)
+    request.produce(config, snapshots, &state.catalog, Reread::Changed, front)
 }
 
 impl BackupRequest {
@@ -150,6 +156,7 @@ impl BackupRequest {
         config: &Config,
         snapshots: Vec<OrderedSnapshot>,
         catalog: &Catalog,
+        reread: Reread,
         front: &dyn FrontEnd,
     ) -> Result<Produced, JobError> {
         let now = clock::now();
@@ -165,6 +172,7 @@ impl BackupRequest {
             now,
             taken: ahead.filter(|stamp| stamp.time() > now - second).collect(),
             previous: usable.map(|one| one.snapshot.path),
+            reread,
         };
         let produced = producer::produce(config, &request, &FrontStages(front));
         let produced = produced.map_err(not_produced)?;
@@ -208,10 +216,12 @@ struct Pusher<'a> {
     details: RunDetails,
     /// Whether it is known which snapshots the findings keep.
     may_retain: bool,
+    /// The incident after which this is the first backup. `None`: there is none.
+    incident: Option<OperatorMark>,
 }
 
 impl<'a> Pusher<'a> {
-    fn open(config: &'a Config, front: &'a dyn FrontEnd) -> Result<Self, JobError> {
+    fn open(config: &'a Config, wait: Duration, front: &'a dyn FrontEnd) -> Result<Self, JobError> {
         let lines = config.read_recipients().map_err(JobError::request)?;
         let base = config.file.parent().unwrap_or(Path::new("."));
         let recipients = Arc::new(Recipients::load(&lines, base).map_err(JobError::request)?);
@@ -219,7 +229,7 @@ impl<'a> Pusher<'a> {
             JobError::request(error).with_next("`sealift init` makes a signer; see keys/README.md")
         })?;
         let next_signer = next_signer(config)?;
-        let state = open_state(config, front)?;
+        let state = open_state_within(config, wait, front)?;
         let listed = Trust::AllowedSigners(listed_signers(config, front)?);
         let present = PresentSigner::of(&signer, &config.host, &listed);
         require_introduced(config, &present, &signer, &state.catalog)?;
@@ -243,7 +253,22 @@ impl<'a> Pusher<'a> {
             took: Vec::new(),
             details: RunDetails::default(),
             may_retain: false,
+            incident: None,
         })
+    }
+
+    /// Looks for an incident, after which the backup reads and checks every database.
+    fn after_incident(mut self) -> Self {
+        self.incident = operator_marks::unchecked_incident(self.config, self.front);
+        self
+    }
+
+    /// Returns what is read of files that look unchanged.
+    fn reread(&self) -> Reread {
+        match self.incident {
+            Some(_) => Reread::Everything,
+            None => Reread::Changed,
+        }
     }
 
     /// Records the begin of the run.
@@ -277,14 +302,23 @@ impl<'a> Pusher<'a> {
     fn produce_and_push(&mut self, request: &BackupRequest) -> Result<PushReport, JobError> {
         let catalog = &self.state.catalog;
         let snapshots = local_snapshots::ordered_by(self.config, catalog, self.front)?;
-        let produced = request.produce(self.config, snapshots, catalog, self.front)?;
+        let produced =
+            request.produce(self.config, snapshots, catalog, self.reread(), self.front)?;
         if let Some(run) = self.run.as_ref().and_then(OngoingRun::number) {
             // If this run does not end, retention knows the directory that it left.
             let stamp = produced.snapshot.stamp;
             self.state.catalog.set_run_stamp(run, stamp)?;
         }
         self.took = produced.took;
-        self.push(&produced.snapshot, true)
+        let report = self.push(&produced.snapshot, true)?;
+        // One that fails the check is checked in full again, so that the finding stays.
+        let is_sound = |one: &Skipped| !one.reason.contains("integrity_check");
+        if let Some(incident) = &self.incident
+            && report.skipped.iter().all(is_sound)
+        {
+            operator_marks::note_check(self.config, incident, report.manifest.stamp, self.front);
+        }
+        Ok(report)
     }
 
     /// Pushes `snapshot`. `made_now`: it holds the present content of the sources.
@@ -301,7 +335,13 @@ impl<'a> Pusher<'a> {
             trust: own_trust(self.config, self.front)?,
             targets: &self.targets,
             next_by: self.config.schedule.next_by(clock::now()),
-            options: pack_options(self.config),
+            options: PackOptions {
+                check: match self.reread() {
+                    Reread::Everything => Depth::Indexes,
+                    Reread::Changed => Depth::Structure,
+                },
+                ..pack_options(self.config)
+            },
             spool_limit: self.config.spool_limit,
             recovery: recovery_files(),
         };
@@ -450,5 +490,6 @@ fn pack_options(config: &Config) -> PackOptions {
         archive_bytes: config.pack.archive_bytes,
         level: config.pack.level,
         threads: config.pack.threads.map_or(defaults.threads, |n| n as usize),
+        ..defaults
     }
 }

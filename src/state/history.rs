@@ -11,6 +11,8 @@ mod jobs;
 mod looks;
 mod marks;
 mod runs;
+mod stages;
+mod upkeep;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -116,6 +118,7 @@ impl History {
                 looks::TABLES,
                 marks::TABLES,
                 acknowledgements::TABLES,
+                stages::TABLES,
             ];
             let sql = format!(
                 "BEGIN IMMEDIATE; {} PRAGMA user_version={HISTORY_VERSION}; COMMIT;",

@@ -31,6 +31,7 @@ mod prune;
 mod remotes;
 mod restore;
 mod run_record;
+mod runs;
 mod setup;
 mod shell;
 mod specs;
