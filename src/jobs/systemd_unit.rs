@@ -7,8 +7,8 @@
 //!
 //! - what is written: state, snapshots, folders of targets, directories of databases;
 //! - home directories, `/tmp` and the sockets of containers, if something there is needed;
-//! - all of the system but `/usr`, `/boot` and `/etc`, if it has commands: nobody can compute what
-//!   these write.
+//! - all of the system but `/usr`, `/boot` and `/etc`, if it has commands: what these write cannot
+//!   be computed.
 
 mod needs;
 mod word;

@@ -365,6 +365,12 @@ const SCENARIOS: &[Scenario] = &[
     ),
     scenario("source add", Backup, "", "source remove data", 0),
     scenario("source list", Backup, "", "source list", 0),
+    scenario("runs", Backup, "", "runs", 0),
+    scenario("runs ID", Backup, "mkdir c.state/logs", "runs 0", 0),
+    scenario("incident", Backup, "", "incident --note moved", 0),
+    scenario("pause", Backup, "", "pause --note moved", 0),
+    scenario("pause", Backup, "sealift pause", "resume", 0),
+    scenario("unit", Backup, "", "unit --name backup", 0),
     scenario("config check", Backup, "", "config check --show", 0),
     scenario(
         "config check and error",

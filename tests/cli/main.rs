@@ -38,5 +38,6 @@ mod specs;
 mod stats;
 mod sync;
 mod terminal;
+mod units;
 mod unreachable;
 mod verify;

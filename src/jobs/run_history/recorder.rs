@@ -16,7 +16,7 @@ use crate::base::ids::is_ulid;
 use crate::base::lock::lock;
 use crate::base::process;
 use crate::base::progress::Stage;
-use crate::jobs::run_report::{RunReport, StageRun};
+use crate::jobs::run_report::{ReportedOutcome, RunReport, StageRun};
 use crate::state::history::{EndedRun, History, HistoryError, NewRun};
 
 /// Skipped paths that the report in the history names; their number is there, too.
@@ -181,7 +181,9 @@ impl RunRecorder {
         let ended = end_row(&open, report);
         let mut warnings: Vec<String> = ended.err().iter().map(unrecorded).collect();
         // The agent does so each day.
-        if self.recording == Recording::Own && report.kind == "backup" && warnings.is_empty() {
+        let is_backup = self.recording == Recording::Own && report.kind == "backup";
+        let has_time = report.outcome != Some(ReportedOutcome::Cancelled);
+        if is_backup && has_time && warnings.is_empty() {
             let forgotten = forget(&open.history, &KeptHistory::default(), clock::now());
             warnings.extend(forgotten.err().map(|error| {
                 let why = error.with_causes();
