@@ -10,6 +10,7 @@
 //! - all of the system but `/usr`, `/boot` and `/etc`, if it has commands: what these write cannot
 //!   be computed.
 
+mod drop_in;
 mod needs;
 mod word;
 
@@ -18,7 +19,7 @@ use std::path::Path;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use self::needs::{HomeAccess, SandboxNeeds};
+use self::needs::SandboxNeeds;
 use self::word::unit_word;
 use crate::config::{Config, Schedule};
 
@@ -113,7 +114,7 @@ pub(crate) fn files(
     let mut files = vec![of_systemd("unit", service, text)];
     if let Some(config) = config {
         let path = format!("{service}.d/sandbox.conf");
-        let text = drop_in(config, &SandboxNeeds::of(name, config, program));
+        let text = drop_in::text(config, &SandboxNeeds::of(name, config, program));
         files.push(of_systemd("drop_in", &path, text));
     }
     if let Some((timer, text)) = name.timer() {
@@ -152,95 +153,6 @@ fn calendar(schedule: &Schedule, now: DateTime<Utc>) -> String {
             format!("# Not as [schedule] says, which is not daily: put it here.\n{ON_CALENDAR}")
         }
     }
-}
-
-fn drop_in(config: &Config, needs: &SandboxNeeds) -> String {
-    let mut lines = vec![
-        format!(
-            "# Computed by `sealift unit` from {}. Print it again after each change there.",
-            config.file.display()
-        ),
-        "[Service]".to_owned(),
-    ];
-    let mut add = |reason: &str, settings: Vec<String>| {
-        lines.push(String::new());
-        lines.push(format!("# {reason}"));
-        lines.extend(settings);
-    };
-    if let Some(user) = &needs.user {
-        let settings = vec![format!("User={user}"), "CapabilityBoundingSet=".to_owned()];
-        add("To whom the state directory belongs.", settings);
-    }
-    match needs.commands.as_slice() {
-        [] => add(
-            "The configuration has no commands, so it is known what is written.",
-            vec!["ProtectSystem=strict".to_owned()],
-        ),
-        names => add(
-            &format!(
-                "Commands may write anywhere but in /usr, /boot and /etc: {}.",
-                names.join(", ")
-            ),
-            vec!["ProtectSystem=full".to_owned()],
-        ),
-    }
-    let paths = |key: &str, paths: &mut dyn Iterator<Item = &std::path::PathBuf>| {
-        paths
-            .map(|path| format!("{key}=-{}", unit_word(path)))
-            .collect::<Vec<_>>()
-    };
-    add(
-        "State, snapshots, folders of targets, databases in use and locks.",
-        paths("ReadWritePaths", &mut needs.writes.iter()),
-    );
-    if !needs.only_read.is_empty() {
-        add(
-            "Trees that no command needs.",
-            paths("ReadOnlyPaths", &mut needs.only_read.iter()),
-        );
-    }
-    match &needs.home {
-        HomeAccess::None => add(
-            "Nothing in home directories is needed.",
-            vec!["ProtectHome=yes".to_owned()],
-        ),
-        HomeAccess::Read(why) => add(
-            &format!("Needed in home directories: {why}."),
-            vec!["ProtectHome=read-only".to_owned()],
-        ),
-    }
-    if needs.uses_tmp {
-        let reason = "A path of the configuration is in the /tmp that all share.";
-        add(reason, vec!["PrivateTmp=no".to_owned()]);
-    }
-    if let Some(name) = &needs.containers {
-        let reason = format!("A command uses containers: {name}.");
-        add(&reason, vec!["InaccessiblePaths=".to_owned()]);
-    }
-    if let Some(name) = &needs.other_users {
-        let reason = format!("A command runs as another user: {name}.");
-        let settings = vec![
-            "CapabilityBoundingSet=CAP_SETUID CAP_SETGID CAP_AUDIT_WRITE".to_owned(),
-            "NoNewPrivileges=no".to_owned(),
-        ];
-        add(&reason, settings);
-    }
-    if let Some(name) = &needs.mounts {
-        let reason = format!(
-            "A command mounts, or makes a snapshot of a file system: {name}. With this right the read-only\n# paths \
-             could be mounted again."
-        );
-        let settings = vec![
-            "CapabilityBoundingSet=CAP_SYS_ADMIN".to_owned(),
-            "PrivateDevices=no".to_owned(),
-            "DevicePolicy=auto".to_owned(),
-            "SystemCallFilter=@mount".to_owned(),
-        ];
-        add(&reason, settings);
-    }
-    let mut text = lines.join("\n");
-    text.push('\n');
-    text
 }
 
 #[cfg(test)]

@@ -604,6 +604,7 @@ fn every_command_has_a_section_or_prints_no_json() {
             .any(|other| other.starts_with(&format!("{command} ")));
         let same = match command.as_str() {
             "push" => "backup",
+            "resume" => "pause",
             command => command,
         };
         let prints_none = ["demo", "open", "completions", "man", "help"].contains(&same);

@@ -35,12 +35,18 @@ fn analyze(arguments: &[&str], files: &[PathBuf]) -> Output {
 
 fn said(output: &Output) -> String {
     let (out, err) = (&output.stdout, &output.stderr);
-    format!("{}{}", String::from_utf8_lossy(out), String::from_utf8_lossy(err))
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(out),
+        String::from_utf8_lossy(err)
+    )
 }
 
 /// Asserts that systemd accepts the units in `dir`, and has nothing to say about them.
 fn assert_accepted(dir: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let entries = fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
     let mut units: Vec<PathBuf> = entries.filter(|path| path.is_file()).collect();
     units.sort();
     let verified = analyze(&["verify", "--man=no"], &units);
@@ -135,7 +141,10 @@ fn systemd_accepts_the_units_for_each_example_configuration() {
         let units = assert_accepted(dir.path());
         assert_eq!(units.len(), 4, "{units:?}");
         // A drop-in that systemd does not understand would be passed over in silence.
-        for unit in units.iter().filter(|unit| unit.extension().unwrap() == "service") {
+        for unit in units
+            .iter()
+            .filter(|unit| unit.extension().unwrap() == "service")
+        {
             let drop_in = PathBuf::from(format!("{}.d/sandbox.conf", unit.display()));
             let both = fs::read_to_string(unit).unwrap() + &fs::read_to_string(drop_in).unwrap();
             let joined = tempfile::tempdir().unwrap();
