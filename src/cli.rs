@@ -18,6 +18,7 @@ mod events;
 mod failure;
 mod help;
 mod hosts;
+mod incident;
 mod init;
 mod key;
 mod list;
@@ -28,14 +29,17 @@ mod named_place;
 mod open;
 mod open_restore;
 mod output;
+mod pause;
 mod pin;
 mod policy;
 mod process_limits;
 mod prune;
+mod recording;
 mod remote;
 mod restore;
 mod retry_notes;
 mod rollback;
+mod runs;
 mod screen;
 mod setup_args;
 mod signer_check;
@@ -48,6 +52,7 @@ mod target;
 mod target_args;
 mod terminal;
 mod trigger;
+mod unit;
 mod usage;
 mod verdict;
 mod verify;
@@ -65,7 +70,8 @@ use crate::base::clock;
 use crate::base::panics;
 use crate::base::progress::Stage;
 use crate::config::parse_duration;
-use crate::jobs::run_report::{ReportedOutcome, RunReport};
+use crate::jobs::run_history::{Recording, RunRecorder};
+use crate::jobs::run_report::RunReport;
 use context::{Context, lock};
 use events::EventSink;
 use failure::{Failure, Outcome};
@@ -142,6 +148,16 @@ enum Command {
     Open(open::OpenArgs),
     /// Show how up to date each target is
     Status(status::StatusArgs),
+    /// Show the history of runs, or one run with its report and its log
+    Runs(runs::RunsArgs),
+    /// Mark that something touched the storage: databases are checked in full, proof is overdue
+    Incident(incident::IncidentArgs),
+    /// Let scheduled jobs wait
+    Pause(pause::PauseArgs),
+    /// End a pause
+    Resume,
+    /// Print systemd units for this host, with a sandbox that fits the configuration
+    Unit(unit::UnitArgs),
     /// Show sizes: what is stored, what each snapshot added, growth and deduplication
     Stats(stats::StatsArgs),
     /// Acknowledge a finding of `status`
@@ -262,15 +278,20 @@ pub fn run() -> ExitCode {
         process_limits::hide_memory();
     }
     let trigger = trigger::of(cli.trigger);
-    let report = RunReport::begin(&cli.command.kind(), trigger, clock::now());
+    let recording = recording::of(&cli.command);
+    let mut report = RunReport::begin(&cli.command.kind(), trigger, clock::now());
+    if let Some(id) = Recording::id_of_agent().filter(|_| recording == Recording::OfAgent) {
+        report.id = id;
+    }
     let report = Arc::new(Mutex::new(report));
-    on_interrupt(events.clone(), Arc::clone(&report));
+    let recorder = Arc::new(RunRecorder::new(recording));
+    on_interrupt(events.clone(), Arc::clone(&report), Arc::clone(&recorder));
     let is_terminal = !cli.quiet && screen::open();
     let mode = DisplayMode {
         is_drawn: is_terminal && !cli.json,
         is_printed: cli.verbose && !is_terminal,
     };
-    let displays = Displays::begin(mode, events.clone());
+    let displays = Displays::begin(mode, events.clone(), Arc::clone(&recorder));
     if let Some(stage) = cli.command.first_stage() {
         displays.stage(stage, None);
     }
@@ -283,6 +304,7 @@ pub fn run() -> ExitCode {
         displays,
         events: events.clone(),
         report: Arc::clone(&report),
+        recorder,
         stream: events.clone().filter(|_| is_streamed),
         signers: OnceLock::new(),
     };
@@ -292,9 +314,9 @@ pub fn run() -> ExitCode {
     };
     let result = ready.and_then(|()| caught(&context, cli.command));
     context.displays.end();
+    recording::end(&context, &result);
     if let Some(events) = events {
-        let mut report = lock(&report);
-        conclude(&mut report, &result);
+        let report = lock(&report);
         if is_streamed && let Some(verdict) = output::take_document() {
             events.verdict(verdict);
         }
@@ -312,32 +334,13 @@ fn caught(context: &Context, command: Command) -> Result<Outcome, Failure> {
     })
 }
 
-/// Ends the report of the run as the command ended.
-fn conclude(report: &mut RunReport, result: &Result<Outcome, Failure>) {
-    let now = clock::now();
-    match result {
-        Ok(Outcome::Complete) => report.conclude(ReportedOutcome::Complete, 0, now),
-        Ok(Outcome::Partial) => report.conclude(ReportedOutcome::Partial, 3, now),
-        Ok(Outcome::Plugin(code)) => {
-            let outcome = match code {
-                0 => ReportedOutcome::Complete,
-                _ => ReportedOutcome::Partial,
-            };
-            report.conclude(outcome, *code, now);
-        }
-        Err(failure) => {
-            report.errors.push(failure.text());
-            report.conclude(ReportedOutcome::Failed, failure.code(), now);
-        }
-    }
-}
-
 fn json_of(report: &RunReport) -> serde_json::Value {
     serde_json::to_value(report).unwrap_or_default()
 }
 
 fn dispatch(context: &Context, command: Command) -> Result<Outcome, Failure> {
     open_restore::require_none(context, &command)?;
+    recording::begin(context);
     match command {
         Command::Demo(args) => demo::run(context, &args),
         Command::Init(args) => init::run(context, &args),
@@ -355,6 +358,11 @@ fn dispatch(context: &Context, command: Command) -> Result<Outcome, Failure> {
         Command::Rollback(args) => rollback::run(context, &args),
         Command::Open(args) => open::run(context, &args),
         Command::Status(args) => status::run(context, &args),
+        Command::Runs(args) => runs::run(context, &args),
+        Command::Incident(args) => incident::run(context, &args),
+        Command::Pause(args) => pause::run(context, &args),
+        Command::Resume => pause::resume(context),
+        Command::Unit(args) => unit::run(context, &args),
         Command::Stats(args) => stats::run(context, &args),
         Command::Ack(args) => ack::run(context, &args),
         Command::Verify(args) => verify::run(context, &args),
@@ -384,20 +392,31 @@ fn check_clock() -> Result<(), Failure> {
 
 /// Runs the registered clean-up when the process is asked to end (Ctrl-C, SIGTERM, SIGHUP).
 /// Everything else may be left behind: finished work stays, and the next run clears up.
-fn on_interrupt(events: Option<Arc<EventSink>>, report: Arc<Mutex<RunReport>>) {
+fn on_interrupt(
+    events: Option<Arc<EventSink>>,
+    report: Arc<Mutex<RunReport>>,
+    recorder: Arc<RunRecorder>,
+) {
     let terminal = terminal::remember();
     let handler = move || {
         // First of all, since a terminal may take nothing, and then no print ever ends.
         let lines = crate::base::cleanup::run_all();
-        if let Some(events) = &events {
+        let report = {
             let mut report = lock(&report);
             report.cancel(clock::now());
+            report.clone()
+        };
+        if let Some(events) = &events {
             events.end(json_of(&report));
         }
         process_limits::exit_failed_after(FAREWELL);
+        let warnings = recorder.end(&RunReport {
+            stages: recorder.stages(),
+            ..report
+        });
         terminal::restore(&terminal);
         screen::close();
-        for line in lines {
+        for line in lines.into_iter().chain(warnings) {
             output::tell(format_args!("sealift: {line}"));
         }
         output::tell(format_args!("sealift: interrupted; finished work is kept"));

@@ -151,6 +151,7 @@ fn pack_files(
         cache_out,
         scratch,
         snapshot,
+        request.options.check,
         progress,
     )?;
     let mut last_path: Option<Vec<u8>> = None;

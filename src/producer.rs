@@ -76,6 +76,16 @@ pub(crate) use run_hook::RunHook;
 pub use survey::{DroppedTotal, SourceSurvey, Surveyor, find_source};
 pub use validate::validate;
 
+/// Which files of a staged tree are read again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Reread {
+    /// Those that look changed since the last snapshot.
+    #[default]
+    Changed,
+    /// All of them: something may have changed files without a trace.
+    Everything,
+}
+
 /// The parameters of one run, beyond the configuration.
 #[derive(Debug, Clone)]
 pub struct ProduceRequest {
@@ -93,6 +103,8 @@ pub struct ProduceRequest {
     /// Stamps of snapshots that were packed. Their directories may be gone, and the stamps name
     /// them on the targets.
     pub taken: BTreeSet<Stamp>,
+    /// Which files of staged trees are read again.
+    pub reread: Reread,
 }
 
 /// A snapshot that is valid and has its name.
@@ -150,6 +162,7 @@ fn produce_copies(
             .as_deref()
             .and_then(local_snapshots::previous),
         meter: &CopyMeter::default(),
+        reread: request.reread,
     };
     let mut took = Vec::new();
     let taken = taker.meter.report_during(progress, || {

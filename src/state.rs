@@ -3,10 +3,12 @@
 pub mod catalog;
 pub mod figures;
 pub mod history;
+mod lock_holder;
 pub mod machine;
 pub mod pins;
 pub mod restores;
 pub mod run_file;
+pub mod run_log;
 pub mod spool;
 pub mod staged_snapshot;
 
@@ -17,6 +19,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
+
+pub use crate::state::lock_holder::{HoldingRun, LockHolder};
 
 use crate::state::catalog::{Catalog, CatalogError};
 use crate::state::spool::{Spool, SpoolError};
@@ -36,8 +40,8 @@ pub enum StateError {
         source: io::Error,
     },
     /// Another process holds the lock of this directory.
-    #[error("another sealift is at work with the state directory {0}; wait for it to end")]
-    Locked(String),
+    #[error("{0}")]
+    Locked(LockHolder),
     /// A restore in place has begun and not ended.
     #[error("{0}")]
     RestoreOpen(restores::OpenRestore),
@@ -134,7 +138,7 @@ pub fn lock(dir: &Path) -> Result<File, StateError> {
         .map_err(failed("open", &path))?;
     match lock_soon(&lock) {
         Ok(()) => Ok(lock),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(StateError::Locked(dir.display().to_string())),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(StateError::Locked(LockHolder::of(dir))),
         Err(errno) => Err(failed("lock", &path)(io::Error::from(errno))),
     }
 }

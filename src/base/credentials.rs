@@ -20,6 +20,10 @@ const CREDENTIALS: [&str; 4] = [
     "SEALIFT_WEBDAV_USER",
 ];
 
+/// The variable in which a child of the agent finds the id of its run. Commands of the
+/// configuration must not take over that run; hooks find a word of their own there.
+pub const RUN_VARIABLE: &str = "SEALIFT_RUN";
+
 /// Whether a variable of this name is for the targets only. (`SSH_AUTH_SOCK` is not: a command may
 /// reach a database through ssh, and the ssh agent itself can ask its owner for consent.)
 pub fn is_credential(name: &OsStr) -> bool {

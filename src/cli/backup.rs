@@ -1,7 +1,7 @@
 //! `backup` and `push`.
 
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 
@@ -11,6 +11,7 @@ use super::failure::{Failure, Outcome};
 use super::output::{self, count, size};
 use super::verdict;
 use crate::base::snapshot_choice::SnapshotChoice;
+use crate::config::parse_duration;
 use crate::jobs::backup::report::{BackupReport, PushedTarget};
 use crate::jobs::backup::{self, BackupRequest, ExistingSnapshot, Hooks};
 use crate::jobs::push::Resealing;
@@ -44,6 +45,16 @@ pub(super) struct BackupRunArgs {
     /// new
     #[arg(long, conflicts_with = "dry_run")]
     reseal: bool,
+    /// Wait for another sealift that is at work, at most for TIME [default: 2h]
+    #[arg(
+        long,
+        value_name = "TIME",
+        num_args = 0..=1,
+        default_missing_value = "2h",
+        value_parser = parse_duration,
+        conflicts_with = "dry_run",
+    )]
+    wait: Option<Duration>,
     #[command(flatten)]
     hooks: HookArgs,
 }
@@ -76,6 +87,18 @@ pub(super) struct PushArgs {
     hooks: HookArgs,
 }
 
+impl BackupRunArgs {
+    /// Whether it takes and sends nothing.
+    pub(super) fn is_dry_run(&self) -> bool {
+        self.dry_run
+    }
+
+    /// Whether it waits for another process.
+    pub(super) fn waits(&self) -> bool {
+        self.wait.is_some()
+    }
+}
+
 impl BackupArgs {
     pub(super) fn request(&self) -> BackupRequest {
         BackupRequest {
@@ -84,6 +107,7 @@ impl BackupArgs {
             note: self.note.clone(),
             hooks: Hooks::default(),
             resealing: Resealing::default(),
+            wait: Duration::ZERO,
         }
     }
 }
@@ -100,6 +124,7 @@ pub(super) fn run(context: &Context, args: &BackupRunArgs) -> Result<Outcome, Fa
             true => Resealing::FormerRecipients,
             false => Resealing::AsNeeded,
         },
+        wait: args.wait.unwrap_or_default(),
         ..args.snapshot.request()
     };
     let report = backup::run(&config, &request, context)?;

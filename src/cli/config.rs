@@ -45,6 +45,9 @@ fn print(report: &ConfigReport) -> Result<(), Failure> {
     for finding in &report.warnings {
         output::print_line(format_args!("warning: {}: {}", finding.about, finding.text))?;
     }
+    for finding in &report.advice {
+        output::print_line(format_args!("advice: {}: {}", finding.about, finding.text))?;
+    }
     let verdict = match (report.errors.len(), report.warnings.len()) {
         (0, 0) => "ok".to_owned(),
         (0, warnings) => output::count(warnings as u64, "warning"),

@@ -52,6 +52,13 @@ pub(super) fn confine(
         context.signers().prepare();
     }
     dirs.extend(Dir::open(&std::env::temp_dir()));
+    // The end of the run is recorded there.
+    dirs.extend(
+        context
+            .recorder
+            .dir()
+            .and_then(|state| Dir::open(&state).ok()),
+    );
     // Opening a folder removes what interrupted uploads left in it.
     dirs.extend(
         urls.iter()

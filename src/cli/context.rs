@@ -1,6 +1,6 @@
 //! What every command gets: the global options, the displays and the report of the run.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::events::EventSink;
 use super::failure::Failure;
 use super::output;
+use super::recording;
 use super::retry_notes::{self, RetryNotes};
 use super::terminal::displays::Displays;
 use crate::base::progress::Stage;
@@ -15,10 +16,13 @@ use crate::config::{Config, ConfigError};
 use crate::jobs::backup::report::BackupReport;
 use crate::jobs::context::{Display, FrontEnd};
 use crate::jobs::restore_in_place::InPlaceReport;
+use crate::jobs::run_history::RunRecorder;
 use crate::jobs::run_report::RunReport;
 use crate::jobs::signer_memory::SignerMemory;
 use crate::storage::Patience;
 
+/// Most warnings in the report of the run.
+const MOST_WARNINGS: usize = 100;
 /// Most damaged lines of the file of known signers that are named.
 const MOST_DAMAGED: usize = 5;
 
@@ -36,6 +40,8 @@ pub(super) struct Context {
     pub(super) events: Option<Arc<EventSink>>,
     /// The report of the run, for `--events-fd`.
     pub(super) report: Arc<Mutex<RunReport>>,
+    /// Records the run in the history of the host.
+    pub(super) recorder: Arc<RunRecorder>,
     /// Takes events on standard output, in a command that answers with them.
     pub(super) stream: Option<Arc<EventSink>>,
     /// The signers that this machine remembers, once a command looked one up.
@@ -112,6 +118,17 @@ impl Context {
         }
     }
 
+    /// Warns of something that is not the command's own.
+    pub(super) fn warn_now(&self, text: &str) {
+        <Self as FrontEnd>::warn(self, text);
+    }
+
+    /// Keeps why the run is not complete for the report of the run.
+    pub(super) fn report_warnings(&self, warnings: impl IntoIterator<Item = String>) {
+        let warnings = warnings.into_iter().take(MOST_WARNINGS);
+        lock(&self.report).warnings.extend(warnings);
+    }
+
     /// Keeps what a restore in place did for the report of the run.
     pub(super) fn report_restore(&self, restore: &InPlaceReport) {
         lock(&self.report).restore = serde_json::to_value(restore).ok();
@@ -160,6 +177,10 @@ impl FrontEnd for Context {
 
     fn run_report(&self) -> RunReport {
         lock(&self.report).clone()
+    }
+
+    fn state_opened(&self, dir: &Path) {
+        recording::begin_in(self, dir);
     }
 }
 

@@ -148,6 +148,11 @@ impl Failure {
         }
     }
 
+    /// Whether nothing was done because another process is at work.
+    pub(super) fn is_locked(&self) -> bool {
+        is_locked(&*self.error)
+    }
+
     /// Returns the error, its causes and the next step as text.
     pub(super) fn text(&self) -> ErrorText {
         ErrorText::of(&*self.error, self.next())
@@ -166,6 +171,9 @@ impl std::fmt::Display for Failure {
 
 /// Returns the next step for an error whose own message names none.
 pub(super) fn advice(error: &(dyn Error + 'static)) -> Option<&'static str> {
+    if is_locked(error) {
+        return Some(WAIT);
+    }
     let of_host = system_hint(error).or_else(|| prompt_hint(error));
     of_host.or_else(|| target_hint(error))
 }
@@ -239,6 +247,15 @@ pub(super) const MORE_FILES: &str =
 /// The advice for too little memory or too few threads.
 pub(super) const MORE_MEMORY: &str = "give it more memory or threads: `ulimit -v`, `ulimit -u`, or `MemoryMax=` and `TasksMax=` in its \
      unit; or let it need less: `threads` in [pack]";
+
+/// The advice while another process is at work.
+const WAIT: &str = "wait for it to end; a backup can do so itself: `sealift backup --wait 2h`";
+
+/// Whether another process holds the state directory.
+fn is_locked(error: &(dyn Error + 'static)) -> bool {
+    let error = error.downcast_ref::<StateError>();
+    matches!(error, Some(StateError::Locked(_)))
+}
 
 /// Returns the next step if there was no terminal to ask on.
 fn prompt_hint(error: &(dyn Error + 'static)) -> Option<&'static str> {

@@ -26,14 +26,15 @@ pub(super) const COLUMNS: usize = 80;
 const GROUPS: &[(&str, &[&str])] = &[
     (
         "Everyday",
-        &["backup", "status", "list", "ls", "stats", "verify"],
+        &["backup", "status", "runs", "list", "ls", "stats", "verify"],
     ),
     ("Restore", &["restore", "rollback", "open"]),
     ("Keys", &["key", "remote"]),
     (
         "Maintenance",
         &[
-            "prune", "pin", "ack", "sync", "snapshot", "validate", "push", "catalog", "adopt",
+            "prune", "pin", "ack", "incident", "pause", "resume", "sync", "snapshot", "validate",
+            "push", "catalog", "adopt",
         ],
     ),
     (
@@ -44,6 +45,7 @@ const GROUPS: &[(&str, &[&str])] = &[
             "target",
             "source",
             "config",
+            "unit",
             "completions",
             "man",
             "help",

@@ -9,7 +9,8 @@ use crate::state::restores;
 /// changes nothing or is about that restore.
 pub(super) fn require_none(context: &Context, command: &Command) -> Result<(), Failure> {
     let is_exempt = match command {
-        Command::Status(_) | Command::Config(_) => true,
+        Command::Status(_) | Command::Config(_) | Command::Runs(_) | Command::Unit(_) => true,
+        Command::Incident(_) | Command::Pause(_) | Command::Resume => true,
         // It has a message of its own where another one is open.
         Command::Restore(args) => args.is_resume(),
         Command::Rollback(args) => !args.is_clean(),
@@ -23,13 +24,16 @@ pub(super) fn require_none(context: &Context, command: &Command) -> Result<(), F
         return Ok(());
     };
     let state = &found.config.state;
-    if restores::is_running(state) {
+    let waits = matches!(command, Command::Backup(args) if args.waits());
+    // That restore holds the lock, for which the backup waits.
+    if restores::is_running(state) && !waits {
         return Err(Failure::from_error(
             "a restore in place is running; wait for it to end",
         ));
     }
     match restores::open_restore(state) {
         Ok(None) => Ok(()),
+        Ok(Some(_)) if waits && restores::is_running(state) => Ok(()),
         Ok(Some(open)) => Err(Failure::from_error(open.to_string())),
         // This user may not read the state directory, so he did not restore either.
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Ok(()),

@@ -72,6 +72,13 @@ pub(super) struct PruneArgs {
     gone: bool,
 }
 
+impl PruneArgs {
+    /// Whether it changes nothing.
+    pub(super) fn is_dry_run(&self) -> bool {
+        self.dry_run
+    }
+}
+
 pub(super) fn run(context: &Context, args: &PruneArgs) -> Result<Outcome, Failure> {
     if args.local {
         return prune_local(context, args);
@@ -109,6 +116,7 @@ pub(super) fn run(context: &Context, args: &PruneArgs) -> Result<Outcome, Failur
     if args.sealed_to.is_some() && is_dry_run && !args.dry_run {
         context.note("nothing was deleted; --yes deletes these");
     }
+    context.report_warnings(report.targets.iter().flat_map(problem_lines));
     let is_asked = !report.targets.is_empty();
     if is_asked && report.targets.iter().all(|target| target.failure.is_some()) {
         return Err(Failure::from_error("nothing was pruned"));
@@ -145,6 +153,16 @@ fn places(
         trust,
         name: args.remote.target.clone(),
     })
+}
+
+/// Returns what needs attention on one target, in a line each.
+fn problem_lines(target: &TargetPruneReport) -> Vec<String> {
+    let label = &target.label;
+    let failure = target.failure.as_ref();
+    let failure = failure.map(|why| format!("{label}: {why}"));
+    let left = target.done.iter().flat_map(|done| &done.not_deleted);
+    let left = left.map(|object| format!("{label}: not deleted: {object}"));
+    failure.into_iter().chain(left).collect()
 }
 
 /// Prints what needs attention on one target.

@@ -98,6 +98,11 @@ pub(super) struct RestoreArgs {
 }
 
 impl RestoreArgs {
+    /// Whether it changes nothing.
+    pub(super) fn is_dry_run(&self) -> bool {
+        self.dry_run
+    }
+
     /// Whether it restores in place, or continues to.
     pub(super) fn is_in_place(&self) -> bool {
         self.place.in_place || (self.resume && self.to.is_none())

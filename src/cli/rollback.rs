@@ -36,6 +36,11 @@ pub(super) struct RollbackArgs {
 }
 
 impl RollbackArgs {
+    /// Whether it brings content back.
+    pub(super) fn is_rollback(&self) -> bool {
+        !self.list && !self.clean
+    }
+
     /// Whether it deletes safety copies.
     pub(super) fn is_clean(&self) -> bool {
         self.clean

@@ -56,6 +56,13 @@ pub(super) struct SyncArgs {
     scratch: Option<PathBuf>,
 }
 
+impl SyncArgs {
+    /// Whether it changes nothing.
+    pub(super) fn is_dry_run(&self) -> bool {
+        self.dry_run
+    }
+}
+
 pub(super) fn run(context: &Context, args: &SyncArgs) -> Result<Outcome, Failure> {
     let from = Side {
         text: &args.from,
@@ -119,6 +126,7 @@ pub(super) fn run(context: &Context, args: &SyncArgs) -> Result<Outcome, Failure
 fn conclude(context: &Context, report: &SyncJobReport) -> Result<Outcome, Failure> {
     for host in &report.hosts {
         tell_messages(host);
+        context.report_warnings(problem_lines(host));
     }
     match context.json {
         true => output::print_json(report)?,
@@ -134,6 +142,16 @@ fn conclude(context: &Context, report: &SyncJobReport) -> Result<Outcome, Failur
         true => Ok(Outcome::Partial),
         false => Ok(Outcome::Complete),
     }
+}
+
+/// Returns what needs attention, in a line each.
+fn problem_lines(host: &SyncedHost) -> Vec<String> {
+    let name = &host.host;
+    let error = host.error.as_ref().map(|error| error.with_causes());
+    let failed = host.failed.iter();
+    let failed = failed.map(|one| format!("snapshot {} was not copied: {}", one.stamp, one.cause));
+    let all = host.warnings.iter().cloned().chain(error).chain(failed);
+    all.map(|line| format!("{name}: {line}")).collect()
 }
 
 fn tell_messages(host: &SyncedHost) {

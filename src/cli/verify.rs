@@ -116,6 +116,7 @@ pub(super) fn run(context: &Context, args: &VerifyArgs) -> Result<Outcome, Failu
         };
         verify::run(places, &request, &runtime, context)?
     };
+    context.report_warnings(report.problem_lines());
     match context.json {
         true => output::print_json(&report)?,
         false => report::print(args, &report)?,

@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use super::context::{FrontEnd, open_state, runtime};
+use super::context::{FrontEnd, open_state, open_state_within, runtime};
 use super::error::JobError;
 use super::local_retention::retain_local;
 use super::local_snapshots;
 use super::mode::{Consent, Mode};
+use super::operator_marks;
 use super::prune::retain_on;
 use super::push::{
     self, OrderedSnapshot, PresentSigner, PushReport, PushRequest, Resealing, TargetState,
@@ -28,14 +29,17 @@ use super::targets::{listed_signers, open_for_push, own_trust};
 use crate::base::clock;
 use crate::base::progress::{Progress, ProgressEvent, Stage};
 use crate::base::snapshot_choice::SnapshotChoice;
+use crate::base::sqlite::Depth;
 use crate::base::units::count;
 use crate::config::Config;
+use crate::format::index::Skipped;
 use crate::format::signature::{Signer, Trust};
 use crate::packer::PackOptions;
 use crate::packer::seal::Recipients;
-use crate::producer::{self, InPlaceTrees, ProduceError, ProduceRequest, Produced};
+use crate::producer::{self, InPlaceTrees, ProduceError, ProduceRequest, Produced, Reread};
 use crate::state::State;
 use crate::state::catalog::Catalog;
+use crate::state::history::OperatorMark;
 use crate::state::staged_snapshot::{LeftOut, StagedSnapshot};
 use report::{BackupReport, RunDetails};
 use run_hooks::HookedRun;
@@ -51,6 +55,8 @@ pub(crate) struct BackupRequest {
     pub(crate) note: Option<String>,
     pub(crate) hooks: Hooks,
     pub(crate) resealing: Resealing,
+    /// How long to wait for another process that holds the state directory.
+    pub(crate) wait: Duration,
 }
 
 /// A snapshot directory to push.
@@ -69,9 +75,9 @@ pub(crate) fn run(
 ) -> Result<BackupReport, JobError> {
     recorded(config, || {
         let mut hooked = HookedRun::new(config, request.hooks, front);
-        let begun = Pusher::open(config, front).and_then(Pusher::begun);
+        let begun = Pusher::open(config, request.wait, front).and_then(Pusher::begun);
         let mut pusher = match begun {
-            Ok(pusher) => pusher,
+            Ok(pusher) => pusher.after_incident(),
             Err(error) => return Err(hooked.never_began(error)),
         };
         pusher.resealing = request.resealing;
@@ -97,7 +103,7 @@ pub(crate) fn push_existing(
 ) -> Result<BackupReport, JobError> {
     recorded(config, || {
         let mut hooked = HookedRun::new(config, hooks, front);
-        let begun = Pusher::open(config, front).and_then(|pusher| {
+        let begun = Pusher::open(config, Duration::ZERO, front).and_then(|pusher| {
             let snapshot = existing(config, which, front)?;
             Ok((pusher.begun()?, snapshot))
         });
@@ -147,7 +153,7 @@ pub(crate) fn produce(
 ) -> Result<Produced, JobError> {
     let state = open_state(config, front)?;
     let snapshots = local_snapshots::ordered(config, front)?;
-    request.produce(config, snapshots, &state.catalog, front)
+    request.produce(config, snapshots, &state.catalog, Reread::Changed, front)
 }
 
 impl BackupRequest {
@@ -157,6 +163,7 @@ impl BackupRequest {
         config: &Config,
         snapshots: Vec<OrderedSnapshot>,
         catalog: &Catalog,
+        reread: Reread,
         front: &dyn FrontEnd,
     ) -> Result<Produced, JobError> {
         let now = clock::now();
@@ -172,6 +179,7 @@ impl BackupRequest {
             now,
             taken: ahead.filter(|stamp| stamp.time() > now - second).collect(),
             previous: usable.map(|one| one.snapshot.path),
+            reread,
         };
         let produced = producer::produce(config, &request, &FrontStages(front));
         let produced = produced.map_err(not_produced)?;
@@ -216,10 +224,12 @@ struct Pusher<'a> {
     /// Whether it is known which snapshots the findings keep.
     may_retain: bool,
     resealing: Resealing,
+    /// The incident after which this is the first backup. `None`: there is none.
+    incident: Option<OperatorMark>,
 }
 
 impl<'a> Pusher<'a> {
-    fn open(config: &'a Config, front: &'a dyn FrontEnd) -> Result<Self, JobError> {
+    fn open(config: &'a Config, wait: Duration, front: &'a dyn FrontEnd) -> Result<Self, JobError> {
         let lines = config.read_recipients().map_err(JobError::request)?;
         let base = config.file.parent().unwrap_or(Path::new("."));
         let recipients = Arc::new(Recipients::load(&lines, base).map_err(JobError::request)?);
@@ -227,7 +237,7 @@ impl<'a> Pusher<'a> {
             JobError::request(error).with_next("`sealift init` makes a signer; see keys/README.md")
         })?;
         let next_signer = next_signer(config)?;
-        let state = open_state(config, front)?;
+        let state = open_state_within(config, wait, front)?;
         let listed = Trust::AllowedSigners(listed_signers(config, &|text| front.warn(text))?);
         let present = PresentSigner::of(&signer, &config.host, &listed);
         require_introduced(config, &present, &signer, &state.catalog)?;
@@ -252,7 +262,22 @@ impl<'a> Pusher<'a> {
             details: RunDetails::default(),
             may_retain: false,
             resealing: Resealing::AsNeeded,
+            incident: None,
         })
+    }
+
+    /// Looks for an incident, after which the backup reads and checks every database.
+    fn after_incident(mut self) -> Self {
+        self.incident = operator_marks::unchecked_incident(self.config, self.front);
+        self
+    }
+
+    /// Returns what is read of files that look unchanged.
+    fn reread(&self) -> Reread {
+        match self.incident {
+            Some(_) => Reread::Everything,
+            None => Reread::Changed,
+        }
     }
 
     /// Records the begin of the run.
@@ -286,14 +311,23 @@ impl<'a> Pusher<'a> {
     fn produce_and_push(&mut self, request: &BackupRequest) -> Result<PushReport, JobError> {
         let catalog = &self.state.catalog;
         let snapshots = local_snapshots::ordered_by(self.config, catalog, self.front)?;
-        let produced = request.produce(self.config, snapshots, catalog, self.front)?;
+        let produced =
+            request.produce(self.config, snapshots, catalog, self.reread(), self.front)?;
         if let Some(run) = self.run.as_ref().and_then(OngoingRun::number) {
             // If this run does not end, retention knows the directory that it left.
             let stamp = produced.snapshot.stamp;
             self.state.catalog.set_run_stamp(run, stamp)?;
         }
         self.took = produced.took;
-        self.push(&produced.snapshot, true)
+        let report = self.push(&produced.snapshot, true)?;
+        // One that fails the check is checked in full again, so that the finding stays.
+        let is_sound = |one: &Skipped| !one.reason.contains("integrity_check");
+        if let Some(incident) = &self.incident
+            && report.skipped.iter().all(is_sound)
+        {
+            operator_marks::note_check(self.config, incident, report.manifest.stamp, self.front);
+        }
+        Ok(report)
     }
 
     /// Pushes `snapshot`. `made_now`: it holds the present content of the sources.
@@ -311,7 +345,13 @@ impl<'a> Pusher<'a> {
             trust: own_trust(self.config, self.front)?,
             targets: &self.targets,
             next_by,
-            options: pack_options(self.config),
+            options: PackOptions {
+                check: match self.reread() {
+                    Reread::Everything => Depth::Indexes,
+                    Reread::Changed => Depth::Structure,
+                },
+                ..pack_options(self.config)
+            },
             spool_limit: self.config.spool_limit,
             resealing: self.resealing,
             recovery: recovery_files(),
@@ -477,5 +517,6 @@ fn pack_options(config: &Config) -> PackOptions {
         archive_bytes: config.pack.archive_bytes,
         level: config.pack.level,
         threads: config.pack.threads.map_or(defaults.threads, |n| n as usize),
+        ..defaults
     }
 }

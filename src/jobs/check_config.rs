@@ -1,6 +1,8 @@
 //! Checks a configuration by what it names: files, keys, patterns. No target is contacted, no
 //! command runs, and nothing is written.
 
+mod operation;
+
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
@@ -35,6 +37,8 @@ pub(crate) struct ConfigReport {
     pub(crate) errors: Vec<ConfigFinding>,
     /// What does not keep a backup from being made, but is probably not meant.
     pub(crate) warnings: Vec<ConfigFinding>,
+    /// What is sound as it is, and would be safer otherwise.
+    pub(crate) advice: Vec<ConfigFinding>,
     /// The effective configuration, if it was asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) settings: Vec<Setting>,
@@ -56,6 +60,7 @@ pub(crate) fn run(loaded: &LoadedConfig, show: bool) -> Result<ConfigReport, Job
         config,
         errors: Vec::new(),
         warnings: Vec::new(),
+        advice: Vec::new(),
     };
     for warning in &loaded.warnings {
         checker.warn("access", warning);
@@ -67,6 +72,9 @@ pub(crate) fn run(loaded: &LoadedConfig, show: bool) -> Result<ConfigReport, Job
     checker.atocore();
     checker.restore();
     checker.targets();
+    checker.owners();
+    checker.second_target();
+    checker.schedule();
     let settings = match show {
         true => settings(config)?,
         false => Vec::new(),
@@ -78,6 +86,7 @@ pub(crate) fn run(loaded: &LoadedConfig, show: bool) -> Result<ConfigReport, Job
         targets: config.targets.len(),
         errors: checker.errors,
         warnings: checker.warnings,
+        advice: checker.advice,
         settings,
     })
 }
@@ -96,6 +105,7 @@ struct ConfigChecker<'a> {
     config: &'a Config,
     errors: Vec<ConfigFinding>,
     warnings: Vec<ConfigFinding>,
+    advice: Vec<ConfigFinding>,
 }
 
 impl ConfigChecker<'_> {
@@ -108,6 +118,13 @@ impl ConfigChecker<'_> {
 
     fn warn(&mut self, about: impl ToString, text: impl ToString) {
         self.warnings.push(ConfigFinding {
+            about: about.to_string(),
+            text: text.to_string(),
+        });
+    }
+
+    fn advise(&mut self, about: impl ToString, text: impl ToString) {
+        self.advice.push(ConfigFinding {
             about: about.to_string(),
             text: text.to_string(),
         });

@@ -5,14 +5,19 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::error::JobError;
 use super::run_report::RunReport;
 use crate::base::progress::{Progress, Stage};
 use crate::base::scratch_dir::ScratchDir;
+use crate::base::units::duration;
 use crate::config::Config;
-use crate::state::State;
 use crate::state::catalog::Catalog;
+use crate::state::{State, StateError};
+
+/// Time between two looks at a lock that is waited for.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// Receives the messages and the progress of a job while it runs.
 pub(crate) trait FrontEnd: Sync {
@@ -34,6 +39,8 @@ pub(crate) trait FrontEnd: Sync {
     fn show_restore(&self) -> Display;
     /// Returns the report of the run, as it began.
     fn run_report(&self) -> RunReport;
+    /// Notes that the state directory `dir` is there and locked for this process.
+    fn state_opened(&self, dir: &Path);
 }
 
 /// A display of progress, which ends when this is dropped.
@@ -66,7 +73,31 @@ impl Drop for Display {
 
 /// Opens and locks the state directory, and warns if other users can look into it.
 pub(crate) fn open_state(config: &Config, front: &dyn FrontEnd) -> Result<State, JobError> {
-    let state = State::open(&config.state)?;
+    open_state_within(config, Duration::ZERO, front)
+}
+
+/// Does the same. If another process holds the lock, waits for it for at most `wait`, and says so.
+pub(crate) fn open_state_within(
+    config: &Config,
+    wait: Duration,
+    front: &dyn FrontEnd,
+) -> Result<State, JobError> {
+    let began = Instant::now();
+    let mut is_said = false;
+    let state = loop {
+        match State::open(&config.state) {
+            Err(StateError::Locked(holder)) if began.elapsed() < wait => {
+                if !std::mem::replace(&mut is_said, true) {
+                    let most = duration(wait);
+                    front.note(&format!("{holder}; waiting for it, at most {most}"));
+                }
+                let left = wait.saturating_sub(began.elapsed());
+                std::thread::sleep(LOOK_EVERY.min(left));
+            }
+            other => break other?,
+        }
+    };
+    front.state_opened(&state.dir);
     for warning in &state.warnings {
         front.warn(warning);
     }

@@ -11,6 +11,7 @@ use chrono::{DateTime, SubsecRound as _, Utc};
 use serde::Serialize;
 
 use crate::base::ids::{HostName, Stamp, ulid};
+use crate::base::progress::Stage;
 
 /// Who began a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -42,6 +43,19 @@ pub(crate) enum ReportedOutcome {
     Cancelled,
 }
 
+impl Trigger {
+    /// Returns the text that reports use.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Manual => "manual",
+            Self::Schedule => "schedule",
+            Self::Api => "api",
+            Self::Boot => "boot",
+            Self::Timer => "timer",
+        }
+    }
+}
+
 impl ReportedOutcome {
     /// Returns the text that reports use.
     pub(crate) fn as_str(self) -> &'static str {
@@ -69,6 +83,8 @@ pub(crate) struct RunReport {
     pub(crate) ended_at: Option<DateTime<Utc>>,
     pub(crate) outcome: Option<ReportedOutcome>,
     pub(crate) exit_code: Option<u8>,
+    /// What it did, in the order in which it first did so.
+    pub(crate) stages: Vec<StageRun>,
     /// The new snapshot. `None`: there is none.
     pub(crate) stamp: Option<Stamp>,
     pub(crate) sequence: Option<u64>,
@@ -91,6 +107,13 @@ pub(crate) struct RunReport {
     /// command.
     pub(crate) restore: Option<serde_json::Value>,
     pub(crate) errors: Vec<ErrorText>,
+}
+
+/// How long a run did one thing, in all.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct StageRun {
+    pub(crate) stage: Stage,
+    pub(crate) seconds: f64,
 }
 
 /// One source of the new snapshot.
@@ -185,6 +208,7 @@ impl RunReport {
             ended_at: None,
             outcome: None,
             exit_code: None,
+            stages: Vec::new(),
             stamp: None,
             sequence: None,
             files: 0,
@@ -268,6 +292,7 @@ mod tests {
                 "skipped",
                 "skipped_paths",
                 "sources",
+                "stages",
                 "stamp",
                 "started_at",
                 "stored_bytes",

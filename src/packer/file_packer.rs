@@ -31,7 +31,7 @@ use super::usage::uses;
 use crate::base::database_names::{DatabaseNames, Journals};
 use crate::base::openat::{Kind, Meta};
 use crate::base::progress::{Progress, ProgressEvent};
-use crate::base::sqlite;
+use crate::base::sqlite::{self, Depth};
 use crate::base::walk::Found;
 use crate::format::index::{DatabaseRecord, OpenDirs, Skipped, has_wide_time, parent_path};
 use crate::format::manifest::Totals;
@@ -91,6 +91,8 @@ pub(super) struct FilePacker<'p, 'a> {
     /// Whether the current file was not in the page cache, and need not stay there.
     cold: bool,
     lock_budget: LockBudget,
+    /// How deep the databases of live trees are checked.
+    check: Depth,
 }
 
 impl<'p, 'a> FilePacker<'p, 'a> {
@@ -101,6 +103,7 @@ impl<'p, 'a> FilePacker<'p, 'a> {
         cache_out: CacheWriter,
         scratch: &'p RunScratch,
         snapshot: &StagedSnapshot,
+        check: Depth,
         progress: &'p dyn Progress,
     ) -> Result<Self, PackError> {
         let entry_lines = scratch.path("entries.jsonl");
@@ -130,6 +133,7 @@ impl<'p, 'a> FilePacker<'p, 'a> {
             buffer: Vec::new(),
             cold: false,
             lock_budget: LockBudget::new(),
+            check,
         })
     }
 
@@ -257,7 +261,7 @@ impl<'p, 'a> FilePacker<'p, 'a> {
         }
         if let Some(cached) = &earlier.file
             && earlier.is_unchanged
-            && (!cached.sqlite || origin == Origin::Staged || self.is_in_file_alone(found))
+            && (!cached.sqlite || origin == Origin::Staged || self.may_reuse_database(found))
         {
             return self.reuse(cached, &found.meta, origin);
         }
@@ -265,6 +269,11 @@ impl<'p, 'a> FilePacker<'p, 'a> {
             Some(read) => self.write_file(read, earlier.grain),
             None => Ok(()),
         }
+    }
+
+    /// Returns whether a database of a live tree that looks unchanged is unchanged.
+    fn may_reuse_database(&mut self, found: &Found) -> bool {
+        self.check == Depth::Structure && self.is_in_file_alone(found)
     }
 
     /// Takes the entry of an unchanged file from the last snapshot.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 
 use crate::base::ids::{Hash, HostName, ObjectKey};
+use crate::base::sqlite::Depth;
 use crate::format::archive_table::ArchiveRow;
 use crate::format::index::Skipped;
 use crate::format::known::Known;
@@ -26,6 +27,9 @@ pub struct PackOptions {
     pub level: i32,
     /// Number of compressing threads.
     pub threads: usize,
+    /// How deep the databases of live trees are checked. With [`Depth::Indexes`] those that look
+    /// unchanged are read and checked again, too.
+    pub check: Depth,
 }
 
 impl Default for PackOptions {
@@ -34,6 +38,7 @@ impl Default for PackOptions {
             archive_bytes: 64 << 20,
             level: 3,
             threads: std::thread::available_parallelism().map_or(2, usize::from),
+            check: Depth::Structure,
         }
     }
 }

@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::Reread;
 use super::backup_metadata::SourceEntry;
 use super::command_stderr::CommandStderr;
 use super::copy_file::{CopyMtime, Original, dress, set_owner};
@@ -41,6 +42,8 @@ pub(super) struct SourceTaker<'a> {
     pub previous: Option<Dir>,
     /// Counts the bytes that are written.
     pub meter: &'a CopyMeter,
+    /// Which files of staged trees are read again.
+    pub reread: Reread,
 }
 
 impl SourceTaker<'_> {
@@ -298,7 +301,10 @@ impl SourceTaker<'_> {
             .state
             .join("stage")
             .join(format!("{}.jsonl", source.name));
-        let previous = StagedFiles::load(&file, &self.config.snapshots_dir, chosen.path());
+        let previous = match self.reread {
+            Reread::Changed => StagedFiles::load(&file, &self.config.snapshots_dir, chosen.path()),
+            Reread::Everything => StagedFiles::default(),
+        };
         let staged = stage_tree::stage(&Job {
             root: chosen.dir(),
             filter: &with_hollows(self.config, &tree.filter),

@@ -12,6 +12,8 @@ mod looks;
 mod marks;
 mod open_findings;
 mod runs;
+mod stages;
+mod upkeep;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -119,6 +121,7 @@ impl History {
                 marks::TABLES,
                 acknowledgements::TABLES,
                 open_findings::TABLES,
+                stages::TABLES,
             ];
             let sql = format!(
                 "BEGIN IMMEDIATE; {} PRAGMA user_version={HISTORY_VERSION}; COMMIT;",

@@ -372,6 +372,12 @@ const SCENARIOS: &[Scenario] = &[
     ),
     scenario("source add", Backup, "", "source remove data", 0),
     scenario("source list", Backup, "", "source list", 0),
+    scenario("runs", Backup, "", "runs", 0),
+    scenario("runs ID", Backup, "mkdir c.state/logs", "runs 0", 0),
+    scenario("incident", Backup, "", "incident --note moved", 0),
+    scenario("pause", Backup, "", "pause --note moved", 0),
+    scenario("pause", Backup, "sealift pause", "resume", 0),
+    scenario("unit", Backup, "", "unit --name backup", 0),
     scenario("config check", Backup, "", "config check --show", 0),
     scenario(
         "config check and error",
@@ -626,6 +632,7 @@ fn every_command_has_a_section_or_prints_no_json() {
             .any(|other| other.starts_with(&format!("{command} ")));
         let same = match command.as_str() {
             "push" => "backup",
+            "resume" => "pause",
             command => command,
         };
         let prints_none = ["demo", "open", "completions", "man", "help"].contains(&same);

@@ -161,8 +161,8 @@ macro_rules! specs {
 }
 
 specs! {
-    ack adopt backup catalog completions config demo help init key list ls man open pin prune push remote restore rollback sealift
-    snapshot source stats status sync target validate verify
+    ack adopt backup catalog completions config demo help incident init key list ls man open pause pin prune push
+    remote restore resume rollback runs sealift snapshot source stats status sync target unit validate verify
 }
 
 #[test]

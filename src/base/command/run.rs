@@ -16,7 +16,7 @@ use super::line::CommandLine;
 use super::shell::{Shell, explain};
 use super::stderr::Stderr;
 use crate::base::cleanup::CleanupGuard;
-use crate::base::credentials::is_credential;
+use crate::base::credentials::{RUN_VARIABLE, is_credential};
 
 /// Time between two looks at a command.
 const POLL: Duration = Duration::from_millis(20);
@@ -206,6 +206,8 @@ fn command(line: &CommandLine, environment: &[(&str, &str)]) -> Command {
             command.env_remove(name);
         }
     }
+    // The run that it names is this process's.
+    command.env_remove(RUN_VARIABLE);
     command.envs(environment.iter().copied()).process_group(0);
     command
 }

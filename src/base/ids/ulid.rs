@@ -19,6 +19,23 @@ pub fn ulid(now: DateTime<Utc>) -> String {
     (0..26).rev().map(digit).collect()
 }
 
+/// Whether `text` is a ULID, in capital letters.
+pub fn is_ulid(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    // 26 digits have two bits more than the 128 of the value.
+    bytes.len() == 26 && bytes[0] <= b'7' && bytes.iter().all(|byte| ID_DIGITS.contains(byte))
+}
+
+/// Returns the time that the ULID `id` begins with; `None`: it is no ULID.
+pub fn ulid_time(id: &str) -> Option<DateTime<Utc>> {
+    let digits = id.get(..10).filter(|_| is_ulid(id))?;
+    let value = |byte| ID_DIGITS.iter().position(|digit| *digit == byte);
+    let millis = digits
+        .bytes()
+        .try_fold(0_i64, |sum, byte| Some(sum << 5 | value(byte)? as i64))?;
+    DateTime::from_timestamp_millis(millis)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -30,6 +47,18 @@ mod tests {
         assert!(ids.is_sorted(), "{ids:?}");
         assert!(ids.iter().all(|id| id.len() == 26));
         assert_ne!(ulid(at(1)), ulid(at(1)));
+        assert!(ids.iter().all(|id| is_ulid(id)));
+        assert_eq!(ulid_time(&ids[1]), Some(at(1_775_620_000)));
+        assert_eq!(ulid_time("backup"), None);
+        for wrong in [
+            "",
+            "backup",
+            "20260407T060000Z-7",
+            "../../../../../../etc/passwd",
+        ] {
+            assert!(!is_ulid(wrong), "{wrong}");
+        }
+        assert!(!is_ulid("8ZZZZZZZZZZZZZZZZZZZZZZZZZ") && !is_ulid(&ids[0].to_lowercase()));
         // The specification's example of the time's ten digits.
         assert!(
             ulid(DateTime::from_timestamp_millis(1_469_918_176_385).unwrap())

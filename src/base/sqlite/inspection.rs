@@ -44,7 +44,7 @@ pub enum Depth {
 
 impl Depth {
     /// Returns the name of SQLite's own check.
-    pub(super) fn pragma(self) -> &'static str {
+    pub(crate) fn pragma(self) -> &'static str {
         match self {
             Self::Structure => "quick_check",
             Self::Indexes => "integrity_check",

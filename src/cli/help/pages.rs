@@ -55,6 +55,10 @@ pub(in crate::cli) const PAGES: &[Page] = &[
                 "sealift backup --tag before-upgrade --note 'kernel 6.12'",
                 "Mark a snapshot, to find it again",
             ),
+            (
+                "sealift backup --wait 30m",
+                "Wait for the backup that is under way",
+            ),
         ],
         "a source was left out, a file was skipped, a source shrank, or a target is behind",
     ),
@@ -72,6 +76,68 @@ pub(in crate::cli) const PAGES: &[Page] = &[
             ),
         ],
         "the verdict is amber or red: something needs attention (docs/verdict.md)",
+    ),
+    page(
+        "runs",
+        &[
+            ("sealift runs", "Show the newest runs of this host"),
+            (
+                "sealift runs --kind backup --outcome failed",
+                "Show the backups that failed",
+            ),
+            (
+                "sealift runs 01KNJ",
+                "Show one run with its report and its log",
+            ),
+        ],
+        "",
+    ),
+    page(
+        "incident",
+        &[
+            (
+                "sealift incident --note 'the RAID controller was changed'",
+                "Let the next backup check every database in full",
+            ),
+            ("sealift --json incident", "Do so in a script"),
+        ],
+        "",
+    ),
+    page(
+        "pause",
+        &[
+            (
+                "sealift pause --for 4h",
+                "Let scheduled jobs wait for 4 hours",
+            ),
+            (
+                "sealift pause --until '2026-12-01 18:00'",
+                "Let them wait until then, also for days",
+            ),
+        ],
+        "",
+    ),
+    page(
+        "resume",
+        &[
+            ("sealift resume", "Let scheduled jobs go on"),
+            ("sealift --json resume", "Do so in a script"),
+        ],
+        "",
+    ),
+    page(
+        "unit",
+        &[
+            (
+                "sealift unit --print",
+                "Show the agent's unit, and its sandbox for this configuration",
+            ),
+            (
+                "sealift unit --print --name backup --part drop-in",
+                "Show the sandbox of a backup by a timer",
+            ),
+        ],
+        "",
     ),
     page(
         "list",

@@ -29,7 +29,7 @@ pub(in crate::cli) const FILES: &[(&str, &str)] = &[
     ),
     (
         "state directory",
-        "catalog, spool, pins and local snapshots; `state` in the configuration, /var/lib/sealift beside one in /etc",
+        "catalog, spool, pins, local snapshots, and the history of runs; `state` in the configuration, /var/lib/sealift beside one in /etc",
     ),
     ("recover.py", "beside an identity: restores without Sealift"),
 ];

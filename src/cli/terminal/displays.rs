@@ -20,6 +20,7 @@ use crate::base::progress::{Progress, ProgressEvent, Stage};
 use crate::cli::events::EventSink;
 use crate::cli::{output, screen};
 use crate::jobs::context::Display;
+use crate::jobs::run_history::RunRecorder;
 
 /// Time between two looks at the boards.
 const TICK: Duration = Duration::from_millis(100);
@@ -51,6 +52,7 @@ pub(in crate::cli) struct Displays {
 struct Shown {
     mode: DisplayMode,
     events: Option<Arc<EventSink>>,
+    recorder: Arc<RunRecorder>,
     /// What the command does while no board is shown. `None`: it needs no display.
     stage: Mutex<Option<StageBoard>>,
     boards: Mutex<Vec<Arc<dyn Board>>>,
@@ -59,11 +61,16 @@ struct Shown {
 
 impl Displays {
     /// Begins to show what is to come.
-    pub(in crate::cli) fn begin(mode: DisplayMode, events: Option<Arc<EventSink>>) -> Self {
+    pub(in crate::cli) fn begin(
+        mode: DisplayMode,
+        events: Option<Arc<EventSink>>,
+        recorder: Arc<RunRecorder>,
+    ) -> Self {
         let is_watched = mode.is_drawn || mode.is_printed || events.is_some();
         let shown = Arc::new(Shown {
             mode,
             events,
+            recorder,
             stage: Mutex::new(None),
             boards: Mutex::new(Vec::new()),
             is_over: AtomicBool::new(false),
@@ -180,6 +187,7 @@ impl Progress for Reporter {
 impl Shown {
     /// Says that a stage begins, where no screen shows it.
     fn announce(&self, stage: Stage, subject: Option<&str>) {
+        self.recorder.stage(stage);
         if let Some(events) = &self.events {
             events.stage(stage, subject);
         }
@@ -259,6 +267,7 @@ fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::jobs::run_history::Recording;
 
     #[test]
     fn something_is_due_once_in_its_time() {
@@ -275,7 +284,8 @@ mod tests {
             is_drawn: false,
             is_printed: false,
         };
-        let displays = Displays::begin(mode, None);
+        let recorder = Arc::new(RunRecorder::new(Recording::Off));
+        let displays = Displays::begin(mode, None, recorder);
         let lines = || displays.shown.lines(Instant::now(), 79);
         assert!(lines().is_empty());
         displays.stage(Stage::Producing, Some("db"));

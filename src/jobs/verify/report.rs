@@ -100,6 +100,18 @@ impl VerifyReport {
         }
     }
 
+    /// Returns what needs attention, in a line each.
+    pub(crate) fn problem_lines(&self) -> Vec<String> {
+        let of_target = |target: &VerifiedTarget| {
+            let failure = target.failure.as_ref();
+            let failure = failure.map(|why| format!("{}: {why}", target.name));
+            let problems = target.problems.iter();
+            let problems = problems.map(|problem| format!("{}: {}", target.name, problem.what));
+            failure.into_iter().chain(problems).collect::<Vec<_>>()
+        };
+        self.targets.iter().flat_map(of_target).collect()
+    }
+
     /// Whether no target could be verified.
     pub(crate) fn is_failed(&self) -> bool {
         self.targets.iter().all(|target| target.failure.is_some())

@@ -18,7 +18,7 @@ use super::read::{OpenFile, ReadAttempt, refresh};
 use crate::base::database_names::Journals;
 use crate::base::error_chain::with_causes;
 use crate::base::openat::Meta;
-use crate::base::sqlite::{self, Budget, Depth, Inspection, Place, SqliteError};
+use crate::base::sqlite::{self, Budget, Inspection, Place, SqliteError};
 use crate::base::walk::Found;
 use crate::format::index::{DatabaseRecord, Entry};
 
@@ -126,7 +126,8 @@ impl FilePacker<'_, '_> {
             self.lock_budget.busy(),
             Arc::clone(&self.lock_budget.checks),
         );
-        let check = Some((Depth::Structure, &*checks));
+        let depth = self.check;
+        let check = Some((depth, &*checks));
         let lock = match sqlite::lock_for_read(place, file, busy, check) {
             Ok(lock) => lock,
             Err(error) => {
@@ -148,7 +149,7 @@ impl FilePacker<'_, '_> {
             // The lock is returned, so it is held until both are done.
             Some(mut lock) => (lock.inspect(place), Some(lock)),
             None => {
-                let inspected = sqlite::inspect_at(place, &same, Depth::Structure, &checks);
+                let inspected = sqlite::inspect_at(place, &same, depth, &checks);
                 (inspected, None)
             }
         };
@@ -196,8 +197,9 @@ impl FilePacker<'_, '_> {
         let mut file = File::open(&copy)?;
         let meta = Meta::of_fd(&file)?;
         let (same, checks) = (file.try_clone()?, Arc::clone(&self.lock_budget.checks));
+        let depth = self.check;
         let (reading, inspected) = beside(
-            || sqlite::inspect_at(&copy_place, &same, Depth::Structure, &checks),
+            || sqlite::inspect_at(&copy_place, &same, depth, &checks),
             || {
                 let open = OpenFile {
                     file: &mut file,
@@ -273,7 +275,8 @@ impl FilePacker<'_, '_> {
             self.skip(
                 &entry.path,
                 format_args!(
-                    "stored, but it fails SQLite's quick_check: {}",
+                    "stored, but it fails SQLite's {}: {}",
+                    self.check.pragma(),
                     inspection.integrity
                 ),
             );

@@ -24,6 +24,9 @@ pub struct OperatorMark {
 impl OperatorMark {
     /// The name of the mark that something touched the storage.
     pub const INCIDENT: &str = "incident";
+    /// The name of the mark that a backup has checked all databases after an incident. It has the
+    /// incident's time, and as its note the stamp of that backup's snapshot.
+    pub const INCIDENT_CHECKED: &str = "incident_checked";
     /// The name of the mark that scheduled jobs wait.
     pub const PAUSE: &str = "pause";
     /// The name of the agent's mark that the clock went back; it ends when the clock has caught up.

@@ -84,6 +84,7 @@ impl Host {
             now: now(),
             previous: previous.map(|one| one.path),
             taken: Default::default(),
+            reread: Default::default(),
         };
         produce(&self.config, &request, &Silent)
     }

@@ -1,0 +1,84 @@
+//! Records the run of a command in the history of the host, whatever the command is.
+
+use std::path::Path;
+
+use super::context::lock;
+use super::failure::{Failure, Outcome};
+use super::{Command, Context};
+use crate::base::clock;
+use crate::config::Config;
+use crate::jobs::run_history::Recording;
+use crate::jobs::run_report::{ReportedOutcome, RunReport};
+
+/// Returns whether and how the runs of `command` are recorded. A run that changes nothing is none.
+pub(super) fn of(command: &Command) -> Recording {
+    let is_run = match command {
+        Command::Backup(args) => !args.is_dry_run(),
+        Command::Prune(args) => !args.is_dry_run(),
+        Command::Sync(args) => !args.is_dry_run(),
+        Command::Restore(args) => !args.is_dry_run(),
+        Command::Rollback(args) => args.is_rollback(),
+        Command::Push(_) | Command::Verify(_) => true,
+        _ => false,
+    };
+    match (is_run, Recording::id_of_agent()) {
+        (false, _) => Recording::Off,
+        (true, None) => Recording::Own,
+        (true, Some(_)) => Recording::OfAgent,
+    }
+}
+
+/// Begins the row of the run, if this machine has a configuration and its state directory exists.
+pub(super) fn begin(context: &Context) {
+    if context.recorder.is_off() {
+        return;
+    }
+    // A configuration that is missing or wrong is the command's business.
+    if let Ok(found) = Config::find(context.config.as_deref()) {
+        begin_in(context, &found.config.state);
+    }
+}
+
+/// Begins the row of the run in the history of the state directory `dir`, unless it has begun.
+pub(super) fn begin_in(context: &Context, dir: &Path) {
+    let report = lock(&context.report).clone();
+    for warning in context.recorder.begin(dir, &report) {
+        context.warn_now(&warning);
+    }
+}
+
+/// Ends the report of the run and its row as the command ended.
+pub(super) fn end(context: &Context, result: &Result<Outcome, Failure>) {
+    let report = {
+        let mut report = lock(&context.report);
+        report.stages = context.recorder.stages();
+        conclude(&mut report, result);
+        report.clone()
+    };
+    if result.as_ref().is_err_and(Failure::is_locked) {
+        context.recorder.withdraw();
+    }
+    for warning in context.recorder.end(&report) {
+        context.warn_now(&warning);
+    }
+}
+
+/// Ends the report of the run as the command ended.
+fn conclude(report: &mut RunReport, result: &Result<Outcome, Failure>) {
+    let now = clock::now();
+    match result {
+        Ok(Outcome::Complete) => report.conclude(ReportedOutcome::Complete, 0, now),
+        Ok(Outcome::Partial) => report.conclude(ReportedOutcome::Partial, 3, now),
+        Ok(Outcome::Plugin(code)) => {
+            let outcome = match code {
+                0 => ReportedOutcome::Complete,
+                _ => ReportedOutcome::Partial,
+            };
+            report.conclude(outcome, *code, now);
+        }
+        Err(failure) => {
+            report.errors.push(failure.text());
+            report.conclude(ReportedOutcome::Failed, failure.code(), now);
+        }
+    }
+}
