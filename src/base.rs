@@ -24,6 +24,7 @@ pub mod openat;
 pub mod ownership;
 pub mod panics;
 pub(crate) mod path_choice;
+pub mod process;
 pub mod progress;
 pub mod rate_schedule;
 pub mod runtime;

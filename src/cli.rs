@@ -360,8 +360,13 @@ fn dispatch(context: &Context, command: Command) -> Result<Outcome, Failure> {
 /// Refuses a clock that cannot stamp snapshots, and warns about an overridden one.
 fn check_clock() -> Result<(), Failure> {
     if let Some(time) = clock::check().map_err(Failure::usage)? {
+        let speed = match clock::rate() {
+            1.0 => String::new(),
+            rate => format!(", and a clock that runs {rate} times as fast"),
+        };
         output::tell(format_args!(
-            "warning: {} is set: this run uses {} as the current time. It is for tests and drills; unset it elsewhere",
+            "warning: {} is set: this run uses {} as the current time{speed}. It is for tests and drills; unset it \
+             elsewhere",
             clock::CLOCK_VARIABLE,
             time.format("%Y-%m-%dT%H:%M:%SZ"),
         ));
