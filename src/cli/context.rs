@@ -13,6 +13,7 @@ use super::terminal::displays::Displays;
 use crate::base::progress::Stage;
 use crate::config::{Config, ConfigError};
 use crate::jobs::backup::report::BackupReport;
+use crate::jobs::catch_up::CatchUpReport;
 use crate::jobs::context::{Display, FrontEnd};
 use crate::jobs::restore_in_place::InPlaceReport;
 use crate::jobs::run_report::RunReport;
@@ -120,6 +121,13 @@ impl Context {
     /// Keeps what a backup did for the report of the run.
     pub(super) fn report_backup(&self, backup: &BackupReport) {
         backup.add_to(&mut lock(&self.report));
+    }
+}
+
+impl Context {
+    /// Keeps what a push from the spool did for the report of the run.
+    pub(super) fn report_catch_up(&self, done: &CatchUpReport) {
+        done.add_to(&mut lock(&self.report));
     }
 }
 
