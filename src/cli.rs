@@ -37,6 +37,7 @@ mod restore;
 mod retry_notes;
 mod rollback;
 mod screen;
+mod serve;
 mod setup_args;
 mod signer_check;
 mod snapshot;
@@ -152,6 +153,8 @@ enum Command {
     Prune(prune::PruneArgs),
     /// Keep a snapshot regardless of the retention policy
     Pin(pin::PinArgs),
+    /// Run the agent: it backs up, verifies and catches up on its schedule
+    Serve(serve::ServeArgs),
     /// Copy hosts or snapshots from one target to another, as ciphertext
     Sync(sync::SyncArgs),
     /// Name places of backups, and manage the signers that are remembered
@@ -212,7 +215,7 @@ impl Command {
 
     /// Whether `--json` makes the command print JSON. All others print text or archives.
     fn prints_json(&self) -> bool {
-        !matches!(self, Self::Demo(_) | Self::Open(_)) && !self.describes_itself()
+        !matches!(self, Self::Demo(_) | Self::Open(_) | Self::Serve(_)) && !self.describes_itself()
     }
 
     /// Whether the command answers a caller on another machine, with events on standard output.
@@ -258,7 +261,10 @@ pub fn run() -> ExitCode {
     let trigger = trigger::of(cli.trigger);
     let report = RunReport::begin(&cli.command.kind(), trigger, clock::now());
     let report = Arc::new(Mutex::new(report));
-    on_interrupt(events.clone(), Arc::clone(&report));
+    // The agent has handlers of its own, which let its children end.
+    if !matches!(cli.command, Command::Serve(_)) {
+        on_interrupt(events.clone(), Arc::clone(&report));
+    }
     let is_terminal = !cli.quiet && screen::open();
     let mode = DisplayMode {
         is_drawn: is_terminal && !cli.json,
@@ -348,6 +354,7 @@ fn dispatch(context: &Context, command: Command) -> Result<Outcome, Failure> {
         Command::Prune(args) => prune::run(context, &args),
         Command::Catalog(command) => catalog::run(context, &command),
         Command::Pin(args) => pin::run(context, &args),
+        Command::Serve(args) => serve::run(context, &args),
         Command::Sync(args) => sync::run(context, &args),
         Command::Remote(command) => remote::run(context, &command),
         Command::Adopt(args) => adopt::run(context, &args),

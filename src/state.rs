@@ -7,6 +7,7 @@ pub mod machine;
 pub mod pins;
 pub mod restores;
 pub mod run_file;
+pub mod serve_lock;
 pub mod spool;
 pub mod staged_snapshot;
 

@@ -81,7 +81,9 @@ impl SetClock {
         };
         let passed = since_boot().saturating_sub(self.anchor());
         let shown = Duration::try_from_secs_f64(passed.as_secs_f64() * rate);
-        let shown = shown.ok().and_then(|it| chrono::Duration::from_std(it).ok());
+        let shown = shown
+            .ok()
+            .and_then(|it| chrono::Duration::from_std(it).ok());
         let time = shown.and_then(|shown| self.time.checked_add_signed(shown));
         time.unwrap_or(self.time)
     }
@@ -204,7 +206,9 @@ mod tests {
         let running = SetClock::parse(&text).unwrap();
         let shown = (running.now() - fixed.time).num_milliseconds();
         assert!((1_680_000..1_680_000 + 168_000).contains(&shown), "{shown}");
-        for wrong in ["@168", "@0", "@-1", "@x", "@1@y", "@1@2@3", "@NaN", "@inf", "@1e9"] {
+        for wrong in [
+            "@168", "@0", "@-1", "@x", "@1@y", "@1@2@3", "@NaN", "@inf", "@1e9",
+        ] {
             let text = match wrong {
                 "@168" => wrong.to_owned(),
                 wrong => format!("{time}{wrong}"),

@@ -1,6 +1,6 @@
 //! What every command gets: the global options, the displays and the report of the run.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -10,6 +10,7 @@ use super::failure::Failure;
 use super::output;
 use super::retry_notes::{self, RetryNotes};
 use super::terminal::displays::Displays;
+use crate::base::ids::Stamp;
 use crate::base::progress::Stage;
 use crate::config::{Config, ConfigError};
 use crate::jobs::backup::report::BackupReport;
@@ -152,6 +153,12 @@ impl FrontEnd for Context {
 
     fn stage_bytes(&self, bytes: u64, bytes_total: Option<u64>) {
         self.displays.stage_bytes(bytes, bytes_total);
+    }
+
+    fn snapshot_ready(&self, stamp: Stamp, dir: &Path, metadata: &serde_json::Value) {
+        if let Some(events) = &self.events {
+            events.snapshot(stamp, dir, metadata);
+        }
     }
 
     fn show_push(&self) -> Display {

@@ -9,7 +9,8 @@ use crate::state::restores;
 /// changes nothing or is about that restore.
 pub(super) fn require_none(context: &Context, command: &Command) -> Result<(), Failure> {
     let is_exempt = match command {
-        Command::Status(_) | Command::Config(_) => true,
+        // The agent begins nothing itself; the commands that it runs are refused.
+        Command::Status(_) | Command::Config(_) | Command::Serve(_) => true,
         // It has a message of its own where another one is open.
         Command::Restore(args) => args.is_resume(),
         Command::Rollback(args) => !args.is_clean(),

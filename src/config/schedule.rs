@@ -187,9 +187,8 @@ impl RawSchedule {
         atocore: Option<&AtoCoreSource>,
     ) -> Result<Schedule, ConfigError> {
         let defaults = Schedule::default();
-        let time = |value: &Option<Spanned<ValueText>>| {
-            optional(document, value, value::parse_duration)
-        };
+        let time =
+            |value: &Option<Spanned<ValueText>>| optional(document, value, value::parse_duration);
         let backup = self.backup_lines(document)?;
         let verify = match &self.verify {
             Some(line) => job_line(document, line)?,

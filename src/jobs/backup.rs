@@ -284,7 +284,10 @@ impl<'a> Pusher<'a> {
             self.state.catalog.set_run_stamp(run, stamp)?;
         }
         self.took = produced.took;
-        self.push(&produced.snapshot, true)
+        let snapshot = &produced.snapshot;
+        let (dir, metadata) = (&produced.dir, &produced.metadata);
+        self.front.snapshot_ready(snapshot.stamp, dir, metadata);
+        self.push(snapshot, true)
     }
 
     /// Pushes `snapshot`. `made_now`: it holds the present content of the sources.

@@ -44,14 +44,26 @@ pub(crate) fn targets_behind(config: &Config) -> Result<Vec<String>, JobError> {
     }
 }
 
+/// Returns whether any target ever had a snapshot of this host, as it remembers. Locks nothing.
+pub(crate) fn was_ever_published(config: &Config) -> Result<bool, JobError> {
+    let Some(catalog) = open_catalog(config)? else {
+        return Ok(false);
+    };
+    for target in &config.targets {
+        if catalog.has_published(&target.name)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 fn behind(config: &Config, catalog: &Catalog) -> Result<Vec<String>, JobError> {
     let spool = config.state.join("spool");
     let mut names = Vec::new();
     for target in &config.targets {
         let waiting = waiting_snapshots(catalog, &target.name)?;
-        let is_spooled = |name: &crate::format::manifest::ManifestName| {
-            spool.join(name.key().as_str()).exists()
-        };
+        let is_spooled =
+            |name: &crate::format::manifest::ManifestName| spool.join(name.key().as_str()).exists();
         if waiting.iter().any(is_spooled) {
             names.push(target.name.clone());
         }

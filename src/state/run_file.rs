@@ -133,7 +133,7 @@ impl RunFile {
 
 /// Whether a process holds the lock of the state directory `dir`. The probe holds it for an
 /// instant, so [`State::open`](super::State::open) tries more than once.
-fn is_locked(dir: &Path) -> bool {
+pub fn is_locked(dir: &Path) -> bool {
     let Ok(lock) = File::open(dir.join("lock")) else {
         return false;
     };

@@ -113,7 +113,9 @@ fn newest_that_waits(state: &State, names: &[String]) -> Result<Option<ManifestN
     let mut newest: Option<ManifestName> = None;
     for name in names {
         for waiting in waiting_snapshots(&state.catalog, name)? {
-            let is_newer = newest.as_ref().is_none_or(|one| one.sequence < waiting.sequence);
+            let is_newer = newest
+                .as_ref()
+                .is_none_or(|one| one.sequence < waiting.sequence);
             if is_newer && state.spool.contains(&waiting.key()) {
                 newest = Some(waiting);
             }

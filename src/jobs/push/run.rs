@@ -285,14 +285,15 @@ impl<'a> Push<'a> {
         let newest = NewestSnapshot::Packed(packed);
         let finishing = |target: usize| {
             Some(FinishTarget {
-            recovery: &request.recovery,
-            inspected: &inspected_targets[target],
-            copy_sources: copy_sources::folders_for(inspected_targets, sources, target),
-            copy_sources_away: copy_sources::is_any_away(inspected_targets, target),
-            newest: &newest,
-            progress: &progress,
-            began: self.began,
-        })};
+                recovery: &request.recovery,
+                inspected: &inspected_targets[target],
+                copy_sources: copy_sources::folders_for(inspected_targets, sources, target),
+                copy_sources_away: copy_sources::is_any_away(inspected_targets, target),
+                newest: &newest,
+                progress: &progress,
+                began: self.began,
+            })
+        };
         let finished = finish(self.state, uploads, finishing);
         let finished = self.runtime.block_on(finished)?;
         let mut reports = Vec::new();

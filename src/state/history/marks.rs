@@ -26,6 +26,11 @@ impl OperatorMark {
     pub const INCIDENT: &str = "incident";
     /// The name of the mark that scheduled jobs wait.
     pub const PAUSE: &str = "pause";
+    /// The name of the agent's mark that the clock went back; it ends when the clock has caught up.
+    pub const CLOCK: &str = "clock";
+    /// The name of the agent's mark that the configuration has changed and cannot be read; its note
+    /// says why.
+    pub const CONFIG: &str = "config_changed";
 }
 
 impl History {

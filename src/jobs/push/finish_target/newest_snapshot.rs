@@ -41,5 +41,9 @@ pub(in crate::jobs) fn waiting_snapshots(
     let waits = |row: &&SnapshotRow| {
         row.known.sequence > last && !publications.contains_key(&row.known.core)
     };
-    Ok(rows.iter().filter(waits).map(|row| row.name.clone()).collect())
+    Ok(rows
+        .iter()
+        .filter(waits)
+        .map(|row| row.name.clone())
+        .collect())
 }
