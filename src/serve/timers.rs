@@ -26,7 +26,7 @@ pub(super) struct WakeTimer {
 impl WakeTimer {
     /// Makes the timer, which is not set yet, and wakes the scheduler each time that it expires.
     pub(super) fn start(waker: Waker) -> io::Result<Self> {
-        let timer = AsyncFd::register(create(TimerfdClockId::Boottime)?)?;
+        let timer = create(TimerfdClockId::Boottime)?;
         let timer = std::sync::Arc::new(timer);
         let expiring = std::sync::Arc::clone(&timer);
         tokio::spawn(async move {
@@ -47,7 +47,7 @@ impl WakeTimer {
 
 /// Wakes the scheduler each time that the machine's clock is set.
 pub(super) fn watch_clock(waker: Waker) -> io::Result<()> {
-    let timer = AsyncFd::register(create(TimerfdClockId::Realtime)?)?;
+    let timer = create(TimerfdClockId::Realtime)?;
     watch(timer.get_ref())?;
     tokio::spawn(async move {
         // The timer expires in a distant future, so each end of the wait is a clock that was set.
@@ -60,9 +60,12 @@ pub(super) fn watch_clock(waker: Waker) -> io::Result<()> {
     Ok(())
 }
 
-fn create(clock: TimerfdClockId) -> io::Result<OwnedFd> {
+#[allow(unsafe_code, reason = "tokio takes a descriptor on trust")]
+fn create(clock: TimerfdClockId) -> io::Result<AsyncFd<OwnedFd>> {
     let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
-    Ok(timerfd_create(clock, flags)?)
+    let timer = timerfd_create(clock, flags)?;
+    // SAFETY: an `OwnedFd` is one descriptor, which stays open as long as it lives.
+    Ok(unsafe { AsyncFd::register(timer) }?)
 }
 
 /// Lets the timer end early if the clock is set.
