@@ -26,7 +26,7 @@ pub(super) const COLUMNS: usize = 80;
 const GROUPS: &[(&str, &[&str])] = &[
     (
         "Everyday",
-        &["backup", "status", "list", "ls", "stats", "verify"],
+        &["backup", "serve", "status", "list", "ls", "stats", "verify"],
     ),
     ("Restore", &["restore", "rollback", "open"]),
     ("Keys", &["key", "remote"]),

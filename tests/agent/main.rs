@@ -10,4 +10,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod children;
+mod scene;
 mod schedule;
+mod service_manager;
+mod week;

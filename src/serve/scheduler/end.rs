@@ -53,7 +53,9 @@ impl Scheduler {
     }
 
     fn log_end(&mut self, active: &ActiveRun, end: &EndedRun) {
+        let gave_way = active.end_reason() == Some(EndReason::Preempted);
         let (level, event) = match end.outcome.as_str() {
+            "cancelled" if gave_way => (LogLevel::Info, "run_cancelled"),
             "complete" => (LogLevel::Info, "run_complete"),
             "partial" => (LogLevel::Warning, "run_partial"),
             "cancelled" => (LogLevel::Warning, "run_cancelled"),
