@@ -91,6 +91,8 @@ pub(super) struct Scheduler {
     running: Option<ActiveRun>,
     waiting: Option<WaitingRequest>,
     times: RetryTimes,
+    /// A job is due, and another process holds the state directory.
+    waits_for_lock: bool,
     stopping: Stopping,
     schedule: Vec<ScheduledJob>,
     last_minute: Instant,
@@ -119,6 +121,7 @@ impl Scheduler {
             clock: ClockWatch::begin(mode, now),
             running: None,
             waiting: None,
+            waits_for_lock: false,
             stopping: Stopping::No,
             schedule: Vec::new(),
             last_minute: Instant::now(),
@@ -151,7 +154,8 @@ impl Scheduler {
         }
         let paused_until = self.paused_until(now);
         let next = self.plan(now, paused_until.is_some());
-        if self.mode == ServeMode::Once && self.running.is_none() {
+        let is_idle = self.running.is_none() && !self.waits_for_lock;
+        if self.mode == ServeMode::Once && is_idle {
             return None;
         }
         self.show_life();

@@ -61,6 +61,7 @@ impl Scene {
     }
 
     pub fn history(&self) -> History {
+        fs::create_dir_all(self.host.path("c.state")).unwrap();
         History::open(&self.host.path("c.state")).unwrap()
     }
 

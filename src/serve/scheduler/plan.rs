@@ -123,7 +123,9 @@ impl Scheduler {
             return next;
         }
         // Another process is at work; it is looked for again in the next pass.
-        if is_locked(&self.config.state) {
+        let is_held = is_locked(&self.config.state);
+        self.waits_for_lock = is_held && !is_paused && !due.is_empty();
+        if is_held {
             return next;
         }
         if let Some(waiting) = self.waiting.take() {
