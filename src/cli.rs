@@ -41,6 +41,7 @@ mod retry_notes;
 mod rollback;
 mod runs;
 mod screen;
+mod serve;
 mod setup_args;
 mod signer_check;
 mod snapshot;
@@ -168,6 +169,8 @@ enum Command {
     Prune(prune::PruneArgs),
     /// Keep a snapshot regardless of the retention policy
     Pin(pin::PinArgs),
+    /// Run the agent: it backs up, verifies and catches up on its schedule
+    Serve(serve::ServeArgs),
     /// Copy hosts or snapshots from one target to another, as ciphertext
     Sync(sync::SyncArgs),
     /// Name places of backups, and manage the signers that are remembered
@@ -233,7 +236,7 @@ impl Command {
 
     /// Whether `--json` makes the command print JSON. All others print text or archives.
     fn prints_json(&self) -> bool {
-        !matches!(self, Self::Demo(_) | Self::Open(_)) && !self.describes_itself()
+        !matches!(self, Self::Demo(_) | Self::Open(_) | Self::Serve(_)) && !self.describes_itself()
     }
 
     /// Whether the command answers a caller on another machine, with events on standard output.
@@ -285,7 +288,10 @@ pub fn run() -> ExitCode {
     }
     let report = Arc::new(Mutex::new(report));
     let recorder = Arc::new(RunRecorder::new(recording));
-    on_interrupt(events.clone(), Arc::clone(&report), Arc::clone(&recorder));
+    // The agent has handlers of its own, which let its children end.
+    if !matches!(cli.command, Command::Serve(_)) {
+        on_interrupt(events.clone(), Arc::clone(&report), Arc::clone(&recorder));
+    }
     let is_terminal = !cli.quiet && screen::open();
     let mode = DisplayMode {
         is_drawn: is_terminal && !cli.json,
@@ -369,6 +375,7 @@ fn dispatch(context: &Context, command: Command) -> Result<Outcome, Failure> {
         Command::Prune(args) => prune::run(context, &args),
         Command::Catalog(command) => catalog::run(context, &command),
         Command::Pin(args) => pin::run(context, &args),
+        Command::Serve(args) => serve::run(context, &args),
         Command::Sync(args) => sync::run(context, &args),
         Command::Remote(command) => remote::run(context, &command),
         Command::Adopt(args) => adopt::run(context, &args),
@@ -381,8 +388,13 @@ fn dispatch(context: &Context, command: Command) -> Result<Outcome, Failure> {
 /// Refuses a clock that cannot stamp snapshots, and warns about an overridden one.
 fn check_clock() -> Result<(), Failure> {
     if let Some(time) = clock::check().map_err(Failure::usage)? {
+        let speed = match clock::rate() {
+            1.0 => String::new(),
+            rate => format!(", and a clock that runs {rate} times as fast"),
+        };
         output::tell(format_args!(
-            "warning: {} is set: this run uses {} as the current time. It is for tests and drills; unset it elsewhere",
+            "warning: {} is set: this run uses {} as the current time{speed}. It is for tests and drills; unset it \
+             elsewhere",
             clock::CLOCK_VARIABLE,
             time.format("%Y-%m-%dT%H:%M:%SZ"),
         ));

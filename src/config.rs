@@ -18,6 +18,7 @@ mod raw_command;
 mod recipients;
 pub mod remotes;
 mod restore_settings;
+mod schedule;
 mod show;
 mod source;
 mod value;
@@ -26,8 +27,6 @@ mod written;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-use chrono::{DateTime, Utc};
 
 use self::document::ConfigDocument;
 use self::source::SNAPSHOT;
@@ -49,6 +48,7 @@ pub use post_check::{
 };
 pub use recipients::Recipient;
 pub use restore_settings::{Preserve, RestoreSettings};
+pub use schedule::{CronLine, MissedRuns, Schedule};
 pub use show::Setting;
 pub use value::{parse_age, parse_cron, parse_duration, parse_size};
 pub use write::{
@@ -105,7 +105,7 @@ pub struct Config {
     /// The tags of `[retention]` that keep their snapshots: on this host, and on targets without
     /// `keep_tags` of their own.
     pub keep_tags: Vec<String>,
-    /// When backups are due.
+    /// When jobs are due.
     pub schedule: Schedule,
     /// Within what time `verify` must read back every archive; `None`: it need not.
     pub verify_max_age: Option<Duration>,
@@ -341,31 +341,6 @@ pub struct TargetConfig {
     pub max_age: Option<Duration>,
     /// How long the command that runs waits for the target's first answer; not part of the file.
     pub patience: Patience,
-}
-
-/// `[schedule]`.
-#[derive(Debug, Clone, Default)]
-pub struct Schedule {
-    /// When a backup is due, in UTC; `None`: no schedule.
-    pub backup: Option<croner::Cron>,
-}
-
-impl Schedule {
-    /// Returns the first due time after `now`; `None` without a schedule.
-    pub fn next(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        self.backup.as_ref()?.find_next_occurrence(&now, false).ok()
-    }
-
-    /// Returns the time by which the push after the one at `now` should have arrived: the next due
-    /// time plus a quarter of the time to the one after it, at least one hour and at most a day. So
-    /// a daily backup of 06:00 is late at 12:00, however long packing and shipping take. `None`
-    /// without a schedule.
-    pub fn next_by(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        let due = self.next(now)?;
-        let interval = self.next(due)? - due;
-        let grace = (interval / 4).clamp(chrono::Duration::hours(1), chrono::Duration::days(1));
-        Some(due + grace)
-    }
 }
 
 /// `[pack]`.

@@ -7,6 +7,7 @@
 pub(crate) mod acknowledge;
 pub(crate) mod adopt;
 pub(crate) mod backup;
+pub(crate) mod catch_up;
 pub(crate) mod check_config;
 pub(crate) mod choose;
 pub(crate) mod config_edit;

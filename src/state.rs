@@ -9,6 +9,7 @@ pub mod pins;
 pub mod restores;
 pub mod run_file;
 pub mod run_log;
+pub mod serve_lock;
 pub mod spool;
 pub mod staged_snapshot;
 

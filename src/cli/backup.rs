@@ -11,9 +11,10 @@ use super::failure::{Failure, Outcome};
 use super::output::{self, count, size};
 use super::verdict;
 use crate::base::snapshot_choice::SnapshotChoice;
-use crate::config::parse_duration;
+use crate::config::{Config, parse_duration};
 use crate::jobs::backup::report::{BackupReport, PushedTarget};
 use crate::jobs::backup::{self, BackupRequest, ExistingSnapshot, Hooks};
+use crate::jobs::catch_up;
 use crate::jobs::push::Resealing;
 use crate::jobs::run_report::PushedState;
 use crate::state::staged_snapshot::LeftOut;
@@ -83,6 +84,12 @@ pub(super) struct PushArgs {
     /// Push this snapshot directory instead, created by any tool
     #[arg(long, value_name = "DIR", conflicts_with = "stamp")]
     dir: Option<PathBuf>,
+    /// Pack nothing: send what waits in the spool to the targets that are behind
+    #[arg(long, conflicts_with_all = ["stamp", "dir"])]
+    spooled: bool,
+    /// With --spooled: only to this [[target]]; can be repeated
+    #[arg(long, value_name = "NAME", requires = "spooled")]
+    target: Vec<String>,
     #[command(flatten)]
     hooks: HookArgs,
 }
@@ -134,6 +141,9 @@ pub(super) fn run(context: &Context, args: &BackupRunArgs) -> Result<Outcome, Fa
 pub(super) fn push(context: &Context, args: &PushArgs) -> Result<Outcome, Failure> {
     let started = Instant::now();
     let config = context.load_config_of_schedule()?;
+    if args.spooled {
+        return push_spooled(context, &config, &args.target);
+    }
     let which = match &args.dir {
         Some(dir) => ExistingSnapshot::Dir(dir.clone()),
         None => ExistingSnapshot::Chosen(args.stamp.clone()),
@@ -142,13 +152,41 @@ pub(super) fn push(context: &Context, args: &PushArgs) -> Result<Outcome, Failur
     conclude(context, report, started)
 }
 
+/// Sends what waits in the spool.
+fn push_spooled(context: &Context, config: &Config, only: &[String]) -> Result<Outcome, Failure> {
+    let report = catch_up::run(config, only, context)?;
+    context.report_catch_up(&report);
+    for note in &report.notes {
+        context.note(format_args!("note: {note}"));
+    }
+    for warning in &report.warnings {
+        output::tell(format_args!("warning: {warning}"));
+    }
+    match (context.json, context.quiet) {
+        (true, _) => output::print_json(&report)?,
+        (false, true) => tell_behind(&report.targets),
+        (false, false) if report.targets.is_empty() => {
+            output::print_line("nothing in the spool waits for a target")?;
+        }
+        (false, false) => {
+            for target in &report.targets {
+                verdict::print_line(format_args!("{}: {}", target.label, target_line(target)))?;
+            }
+        }
+    }
+    Ok(match report.complete {
+        true => Outcome::Complete,
+        false => Outcome::Partial,
+    })
+}
+
 /// Prints the report and picks the outcome.
 fn conclude(context: &Context, report: BackupReport, started: Instant) -> Result<Outcome, Failure> {
     context.report_backup(&report);
     print_messages(context, &report);
     match (context.json, context.quiet) {
         (true, _) => output::print_json(&report)?,
-        (false, true) => tell_behind(&report),
+        (false, true) => tell_behind(&report.targets),
         (false, false) => print_summary(&report, started)?,
     }
     if !report.is_published_somewhere() {
@@ -208,8 +246,8 @@ fn print_messages(context: &Context, report: &BackupReport) {
 }
 
 /// Prints the targets that are behind, for a run that prints warnings only.
-fn tell_behind(report: &BackupReport) {
-    for target in &report.targets {
+fn tell_behind(targets: &[PushedTarget]) {
+    for target in targets {
         if let Some(cause) = &target.cause {
             output::tell(format_args!("warning: {}: BEHIND: {cause}", target.label));
         }

@@ -11,9 +11,11 @@ use super::output;
 use super::recording;
 use super::retry_notes::{self, RetryNotes};
 use super::terminal::displays::Displays;
+use crate::base::ids::Stamp;
 use crate::base::progress::Stage;
 use crate::config::{Config, ConfigError};
 use crate::jobs::backup::report::BackupReport;
+use crate::jobs::catch_up::CatchUpReport;
 use crate::jobs::context::{Display, FrontEnd};
 use crate::jobs::restore_in_place::InPlaceReport;
 use crate::jobs::run_history::RunRecorder;
@@ -140,6 +142,13 @@ impl Context {
     }
 }
 
+impl Context {
+    /// Keeps what a push from the spool did for the report of the run.
+    pub(super) fn report_catch_up(&self, done: &CatchUpReport) {
+        done.add_to(&mut lock(&self.report));
+    }
+}
+
 impl FrontEnd for Context {
     fn warn(&self, text: &str) {
         self.displays.warning(text);
@@ -161,6 +170,12 @@ impl FrontEnd for Context {
 
     fn stage_bytes(&self, bytes: u64, bytes_total: Option<u64>) {
         self.displays.stage_bytes(bytes, bytes_total);
+    }
+
+    fn snapshot_ready(&self, stamp: Stamp, dir: &Path, metadata: &serde_json::Value) {
+        if let Some(events) = &self.events {
+            events.snapshot(stamp, dir, metadata);
+        }
     }
 
     fn show_push(&self) -> Display {

@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, FromRawFd as _, OwnedFd, RawFd};
+use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,7 @@ use rustix::io::FdFlags;
 use serde_json::{Value, json};
 
 use crate::base::clock;
+use crate::base::ids::Stamp;
 use crate::base::progress::Stage;
 
 /// Most lines that wait.
@@ -138,6 +140,17 @@ impl EventSink {
     pub(super) fn progress(&self, mut figures: Value) {
         figures["event"] = "progress".into();
         self.push(figures, true);
+    }
+
+    /// The snapshot in `dir` is validated, and not on any target yet.
+    pub(super) fn snapshot(&self, stamp: Stamp, dir: &Path, metadata: &Value) {
+        let event = json!({
+            "event": "snapshot",
+            "stamp": stamp,
+            "path": dir.to_string_lossy(),
+            "metadata": metadata,
+        });
+        self.push(event, false);
     }
 
     /// Something that needs no attention.

@@ -26,7 +26,9 @@ pub(super) const COLUMNS: usize = 80;
 const GROUPS: &[(&str, &[&str])] = &[
     (
         "Everyday",
-        &["backup", "status", "runs", "list", "ls", "stats", "verify"],
+        &[
+            "backup", "serve", "status", "runs", "list", "ls", "stats", "verify",
+        ],
     ),
     ("Restore", &["restore", "rollback", "open"]),
     ("Keys", &["key", "remote"]),

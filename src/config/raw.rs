@@ -12,10 +12,11 @@ use super::hooks::RawHooks;
 use super::post_check::{RawExpect, RawFileCheck, RawPostCheck, RawSqlCheck, collect_checks};
 use super::preset::{self, RawSnapshots};
 use super::restore_settings::{RawRestore, RestoreSettings};
+use super::schedule::RawSchedule;
 use super::source::{RawSource, atocore_source, collect_sources, written_sources};
 use super::value::{ValueText, optional};
 use super::written::{TableKind, WrittenTable};
-use super::{Config, PackConfig, Recipient, Retention, Schedule, TargetConfig, value};
+use super::{Config, PackConfig, Recipient, Retention, TargetConfig, value};
 use crate::storage::{self, Patience, TargetSpec};
 
 /// The whole document.
@@ -85,12 +86,6 @@ struct RawRetention {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RawSchedule {
-    backup: Option<Spanned<String>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct RawPack {
     archive_size: Option<Spanned<ValueText>>,
     level: Option<Spanned<i32>>,
@@ -127,6 +122,7 @@ pub(super) fn known_keys() -> KnownKeys {
             ("check", keys_of::<RawPostCheck>()),
         ],
         nested: vec![
+            ("schedule.include", Nested::Free),
             ("target.retention", Nested::Known(keys_of::<RawRetention>())),
             ("restore.map", Nested::Free),
             ("check.body", Nested::Free),
@@ -182,6 +178,10 @@ impl RawConfig {
             None => (RestoreSettings::default(), Vec::new()),
         };
         let restore = self.restore.unwrap_or_default();
+        let schedule = match &self.schedule {
+            Some(raw) => raw.validate(document, &sources, atocore.as_ref())?,
+            None => Default::default(),
+        };
         Ok(Config {
             file: document.file.to_owned(),
             host,
@@ -197,13 +197,13 @@ impl RawConfig {
             state,
             restore: restore.validate(document, &sources, defaults)?,
             checks: collect_checks(document, &self.check, checks)?,
+            schedule,
             atocore,
             preset_root,
             sources,
             targets: targets(document, &self.target)?,
             retention: retention(document, self.retention.as_ref())?,
             keep_tags: keep_tags(document, self.retention.as_ref())?.unwrap_or_default(),
-            schedule: schedule(document, self.schedule)?,
             verify_max_age: match self.verify {
                 Some(raw) => optional(document, &raw.max_age, value::parse_age)?,
                 None => None,
@@ -382,19 +382,6 @@ fn keep_tags(
         return Err(document.invalid(&empty.span(), "a tag in keep_tags is empty"));
     }
     Ok(Some(tags.iter().map(|tag| tag.get_ref().clone()).collect()))
-}
-
-fn schedule(
-    document: &ConfigDocument<'_>,
-    raw: Option<RawSchedule>,
-) -> Result<Schedule, ConfigError> {
-    let Some(line) = raw.and_then(|raw| raw.backup) else {
-        return Ok(Schedule::default());
-    };
-    let cron = value::parse_cron(line.get_ref());
-    Ok(Schedule {
-        backup: Some(cron.map_err(|what| document.invalid(&line.span(), what))?),
-    })
 }
 
 fn pack(document: &ConfigDocument<'_>, raw: Option<RawPack>) -> Result<PackConfig, ConfigError> {

@@ -162,18 +162,18 @@ pub(crate) fn parse_timetable(text: &str) -> Result<Timetable, String> {
     Timetable::parse(text, parse_size)
 }
 
-/// Parses a cron line of five fields, in UTC. A line whose time never comes is an error.
+/// Parses a cron line of five fields. A line whose time never comes is an error.
 pub fn parse_cron(text: &str) -> Result<croner::Cron, String> {
     let cron = croner::parser::CronParser::builder()
         .seconds(croner::parser::Seconds::Disallowed)
         .build()
         .parse(text)
-        .map_err(|e| format!("{text:?} is not a cron line like \"0 6 * * *\" (UTC): {e}"))?;
+        .map_err(|e| format!("{text:?} is not a cron line like \"0 6 * * *\": {e}"))?;
     // `0 , * * *` has no hour, the 31st of February no day.
     match cron.find_next_occurrence(&chrono::DateTime::UNIX_EPOCH, false) {
         Ok(_) => Ok(cron),
         Err(_) => Err(format!(
-            "{text:?} is a cron line whose time never comes: write one like \"0 6 * * *\" (UTC)"
+            "{text:?} is a cron line whose time never comes: write one like \"0 6 * * *\""
         )),
     }
 }

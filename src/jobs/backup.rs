@@ -319,7 +319,10 @@ impl<'a> Pusher<'a> {
             self.state.catalog.set_run_stamp(run, stamp)?;
         }
         self.took = produced.took;
-        let report = self.push(&produced.snapshot, true)?;
+        let snapshot = &produced.snapshot;
+        let (dir, metadata) = (&produced.dir, &produced.metadata);
+        self.front.snapshot_ready(snapshot.stamp, dir, metadata);
+        let report = self.push(snapshot, true)?;
         // One that fails the check is checked in full again, so that the finding stays.
         let is_sound = |one: &Skipped| !one.reason.contains("integrity_check");
         if let Some(incident) = &self.incident

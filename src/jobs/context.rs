@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::error::JobError;
 use super::run_report::RunReport;
+use crate::base::ids::Stamp;
 use crate::base::progress::{Progress, Stage};
 use crate::base::scratch_dir::ScratchDir;
 use crate::base::units::duration;
@@ -30,6 +31,9 @@ pub(crate) trait FrontEnd: Sync {
     /// Shows how many bytes the job has moved in the stage that is shown, of those to come if their
     /// number is known.
     fn stage_bytes(&self, bytes: u64, bytes_total: Option<u64>);
+    /// The snapshot `stamp` is in `dir`, validated and not on any target yet; `metadata` is the
+    /// content of its `backup-metadata.json`.
+    fn snapshot_ready(&self, stamp: Stamp, dir: &Path, metadata: &serde_json::Value);
     /// Begins to show a push.
     fn show_push(&self) -> Display;
     /// Begins to show `bytes` being copied or read, as `stage` says; `subject`: of which host or

@@ -13,6 +13,7 @@
 //! in the spool.
 
 pub(crate) mod carried_over;
+pub(crate) mod catch_up;
 mod copy_sources;
 mod error;
 mod finish_target;
@@ -20,6 +21,7 @@ pub mod inspect_targets;
 mod introduction;
 mod inventory;
 pub mod lineage;
+mod look;
 pub mod looks;
 mod marks;
 mod request;
@@ -33,6 +35,7 @@ pub mod upload_order;
 mod uploads;
 
 pub use error::PushError;
+pub(super) use finish_target::newest_snapshot::waiting_snapshots;
 pub(crate) use introduction::PresentSigner;
 pub use lineage::{adopt, begin_after};
 pub use request::{PushReport, PushRequest, Target, TargetAnswer, TargetReport, TargetState};

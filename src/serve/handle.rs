@@ -32,6 +32,33 @@ pub(crate) enum RunKind {
     Probe,
 }
 
+impl RunKind {
+    /// Returns the text that the history and the API use.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Backup => "backup",
+            Self::CatchUp => "catch_up",
+            Self::Verify => "verify",
+            Self::Prune => "prune",
+            Self::Drill => "drill",
+            Self::Probe => "probe",
+        }
+    }
+
+    /// Returns the kind with this text; `None`: there is none.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let all = [
+            Self::Backup,
+            Self::CatchUp,
+            Self::Verify,
+            Self::Prune,
+            Self::Drill,
+            Self::Probe,
+        ];
+        all.into_iter().find(|kind| kind.as_str() == text)
+    }
+}
+
 /// A run to start.
 #[derive(Debug, Clone)]
 pub(crate) struct RunRequest {

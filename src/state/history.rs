@@ -104,9 +104,11 @@ impl History {
     fn open_once(path: &Path) -> Result<Self, HistoryError> {
         let fail = failing(path);
         let db = connect(path).map_err(&fail)?;
-        let found: i64 = db
-            .query_row("PRAGMA user_version", [], |row| row.get(0))
-            .map_err(&fail)?;
+        let version = || {
+            let read = db.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0));
+            read.map_err(&fail)
+        };
+        let found = version()?;
         if found > HISTORY_VERSION {
             return Err(HistoryError::Version {
                 path: path.display().to_string(),
@@ -127,7 +129,13 @@ impl History {
                 "BEGIN IMMEDIATE; {} PRAGMA user_version={HISTORY_VERSION}; COMMIT;",
                 tables.concat()
             );
-            db.execute_batch(&sql).map_err(&fail)?;
+            if let Err(error) = db.execute_batch(&sql) {
+                let _ = db.execute_batch("ROLLBACK");
+                // Another process may have made them just now.
+                if version()? < HISTORY_VERSION {
+                    return Err(fail(error));
+                }
+            }
         }
         Ok(Self {
             db,
@@ -220,6 +228,18 @@ mod tests {
         assert_eq!(std::fs::read(aside).unwrap().len(), 8192);
         assert_eq!(history.runs(&RunFilter::default()).unwrap(), []);
         assert!(history.bytes().unwrap() > 0);
+    }
+
+    #[test]
+    fn several_processes_may_begin_it_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            let open = || History::open(dir.path()).unwrap();
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(open)).collect();
+            for thread in threads {
+                assert_eq!(thread.join().unwrap().replaced, None);
+            }
+        });
     }
 
     #[test]

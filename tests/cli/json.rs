@@ -216,6 +216,10 @@ name = \"dump\"
 command = \"echo rows; echo careful >&2\"
 END";
 
+/// A second target that was away during a backup.
+const AWAY: &str = "printf '[[target]]\nname = \"second\"\nurl = \"./second\"\n' >>c.toml
+    sealift backup; mkdir second";
+
 const DAMAGED: &str = "for f in repo/dalidou/archives/*/*.age; do printf x >>$f; done";
 
 use Scene::{Backup, Host, Keys, Nothing};
@@ -223,6 +227,7 @@ use Scene::{Backup, Host, Keys, Nothing};
 const SCENARIOS: &[Scenario] = &[
     scenario("backup", Backup, SHRUNK_AND_BROKEN, "backup", 3),
     scenario("backup", Backup, "", "push", 0),
+    scenario("push --spooled", Backup, AWAY, "push --spooled", 0),
     scenario(
         "backup and error",
         Backup,
@@ -635,7 +640,7 @@ fn every_command_has_a_section_or_prints_no_json() {
             "resume" => "pause",
             command => command,
         };
-        let prints_none = ["demo", "open", "completions", "man", "help"].contains(&same);
+        let prints_none = ["demo", "serve", "open", "completions", "man", "help"].contains(&same);
         let is_documented = schema.sections.contains(same);
         assert!(
             is_group || prints_none || is_documented,

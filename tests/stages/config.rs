@@ -396,7 +396,7 @@ fn every_example_configuration_is_accepted() {
         let config = Config::parse(&text, Path::new(FILE));
         let config = config.unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         assert!(!config.sources.is_empty() && !config.targets.is_empty());
-        assert!(config.retention.is_some() && config.schedule.backup.is_some());
+        assert!(config.retention.is_some() && !config.schedule.backup.is_empty());
         let lines = config.read_recipients().unwrap();
         let base = Path::new("/etc/sealift");
         sealift::packer::seal::Recipients::load(&lines, base).unwrap();

@@ -540,6 +540,20 @@ pub(in crate::cli) const PAGES: &[Page] = &[
         "",
     ),
     page(
+        "serve",
+        &[
+            (
+                "sealift serve",
+                "Run what [schedule] says, until it is stopped",
+            ),
+            (
+                "sealift serve --once",
+                "Run what is due now, such as from cron",
+            ),
+        ],
+        "with --once: a run finished, but something was skipped or a target is behind",
+    ),
+    page(
         "sync",
         &[
             (
@@ -582,6 +596,10 @@ pub(in crate::cli) const PAGES: &[Page] = &[
             (
                 "sealift push --dir /srv/backups/20260407T060000Z",
                 "Send a directory that another tool made",
+            ),
+            (
+                "sealift push --spooled",
+                "Send what waits to targets that were away",
             ),
         ],
         "a file was skipped, or a target is behind",

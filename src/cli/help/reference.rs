@@ -62,7 +62,7 @@ pub(in crate::cli) const ENVIRONMENT: &[(&str, &str)] = &[
     ("NO_COLOR", "if set and not empty: no colours on a terminal"),
     (
         "SEALIFT_CLOCK",
-        "for tests and drills: the time to use, in RFC 3339",
+        "for tests and drills: the time to use, in RFC 3339; TIME@168 runs 168 times as fast",
     ),
     (
         "SEALIFT_MACHINE_ID",

@@ -160,7 +160,7 @@ pub(crate) fn skipped_beside<'a>(left_out: &[LeftOut], skipped: &'a [Skipped]) -
 
 impl PushedTarget {
     /// Returns the target's part in the report of the run.
-    fn run(&self) -> TargetRun {
+    pub(crate) fn run(&self) -> TargetRun {
         TargetRun {
             name: self.name.clone(),
             state: self.state,
@@ -172,7 +172,7 @@ impl PushedTarget {
         }
     }
 
-    fn of(report: TargetReport) -> Self {
+    pub(crate) fn of(report: TargetReport) -> Self {
         let (state, cause) = match report.state {
             TargetState::Published => (PushedState::Published, None),
             TargetState::Behind(cause) => (PushedState::Behind, Some(cause)),

@@ -1,6 +1,7 @@
 //! The last part of a push on one target: once its uploads have ended, every snapshot that it lacks
 //! is published there, oldest first.
 
+pub(super) mod newest_snapshot;
 mod publish_result;
 mod spooled_publication;
 
@@ -9,18 +10,19 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use bytes::Bytes;
+
 use super::copy_sources::note_damaged;
 use super::error::PushError;
 use super::inspect_targets::{InspectedTarget, NameSet};
 use super::inventory::record_shipped;
-use super::request::{PushRequest, TargetReport, TargetState};
+use super::request::{TargetReport, TargetState};
 use super::uploads::{EndedUploads, report_activity};
 use crate::base::error_chain::with_causes;
 use crate::base::ids::{Hash, ObjectKey};
 use crate::base::panics::caught;
 use crate::base::progress::{Progress, ProgressEvent, Stage, TargetActivity};
 use crate::format::manifest::ManifestName;
-use crate::packer::Packed;
 use crate::repository::HostFolder;
 use crate::shipper::{
     Publication, Published, ShipError, Support, UploadTracker, publish_all, publish_recovery,
@@ -29,6 +31,7 @@ use crate::state::State;
 use crate::state::catalog::{PublicationState, SnapshotRow};
 use crate::state::spool::Spool;
 use crate::storage::{Meter, is_full, panicked};
+use newest_snapshot::{NewestSnapshot, waiting_snapshots};
 use publish_result::{PublishResult, fork_warning, with_next_step};
 use spooled_publication::spooled_publication;
 
@@ -37,16 +40,16 @@ const RECOVERY_VERSION: &str = "3";
 
 /// One target after its uploads.
 pub(super) struct FinishTarget<'a> {
-    /// The push.
-    pub request: &'a PushRequest<'a>,
+    /// `RECOVER.md` and its script, by key.
+    pub recovery: &'a [(ObjectKey, Bytes)],
     /// What the target held before the push.
     pub inspected: &'a InspectedTarget,
     /// Folders on other targets to copy from.
     pub copy_sources: Vec<HostFolder>,
     /// Another target that could be copied from does not answer now.
     pub copy_sources_away: bool,
-    /// The new snapshot.
-    pub packed: &'a Packed,
+    /// The snapshot that the target is to have in the end.
+    pub newest: &'a NewestSnapshot<'a>,
     /// Receives the shipped bytes.
     pub progress: &'a Arc<dyn Progress>,
     /// When the push began.
@@ -148,7 +151,7 @@ impl Publishing<'_> {
         };
         let folder = &self.finishing.inspected.folder;
         if work.recovery_is_due {
-            let recovery = &self.finishing.request.recovery;
+            let recovery = self.finishing.recovery;
             if let Err(error) = publish_recovery(folder, recovery).await {
                 self.result.failure = Some(with_causes(&error));
                 return;
@@ -256,7 +259,10 @@ impl<'a> FinishTarget<'a> {
         let mut work = None;
         let name = &self.inspected.name;
         if result.failure.is_none() {
-            let pending = self.pending(state, &mut result)?;
+            let pending = match self.newest {
+                NewestSnapshot::Packed(_) => self.pending(state, &mut result)?,
+                NewestSnapshot::Spooled(newest) => self.spooled(state, newest, &mut result)?,
+            };
             if result.failure.is_none() {
                 work = Some(PublishWork {
                     spool: state.spool.clone(),
@@ -319,7 +325,7 @@ impl<'a> FinishTarget<'a> {
                 }
                 continue;
             }
-            if let Some(publication) = spooled_publication(state, self.packed, &row.name) {
+            if let Some(publication) = spooled_publication(state, self.newest.packed(), &row.name) {
                 pending.push(publication);
                 continue;
             }
@@ -336,9 +342,35 @@ impl<'a> FinishTarget<'a> {
         Ok(pending)
     }
 
+    /// Returns the snapshots up to `newest` that wait for the target in the spool, oldest first. The
+    /// others are left to the next backup, which knows what becomes of them.
+    fn spooled(
+        &self,
+        state: &State,
+        newest: &ManifestName,
+        result: &mut PublishResult,
+    ) -> Result<Vec<Publication>, PushError> {
+        let name = &self.inspected.name;
+        let mut pending = Vec::new();
+        for waiting in waiting_snapshots(&state.catalog, name)? {
+            if waiting.sequence > newest.sequence || !state.spool.contains(&waiting.key()) {
+                continue;
+            }
+            match spooled_publication(state, None, &waiting) {
+                Some(publication) => pending.push(publication),
+                None if waiting == *newest => {
+                    let cause = format!("the objects of {waiting} in the spool are damaged");
+                    result.failure = Some(cause);
+                }
+                None => {}
+            }
+        }
+        Ok(pending)
+    }
+
     /// Returns whether `name` is the snapshot of this push.
     fn is_newest(&self, name: &ManifestName) -> bool {
-        *name == self.packed.manifest.name()
+        *name == self.newest.name()
     }
 
     /// Records what became of the snapshot `core` on the target.

@@ -10,14 +10,15 @@ use tokio::runtime::Runtime;
 
 use super::copy_sources::{self, CopySource};
 use super::error::PushError;
+use super::finish_target::newest_snapshot::NewestSnapshot;
 use super::finish_target::{FinishTarget, Publishing};
-use super::inspect_targets::{InspectedTarget, InspectionResult, inspect_targets};
+use super::inspect_targets::InspectedTarget;
 use super::introduction::{self, PresentSigner};
 use super::inventory::{
     LookedAt, PushInventory, adopt_spooled_manifests, drop_damaged, looked_at, reusable_archives,
 };
 use super::lineage::reconcile;
-use super::looks::LookPlan;
+use super::look::look;
 use super::marks;
 use super::request::{PushReport, PushRequest, TargetReport};
 use super::resealing::{Resealing, resealing};
@@ -139,7 +140,14 @@ impl<'a> Push<'a> {
     fn inspect(&mut self) -> Result<(InspectedTargets, SnapshotBase), PushError> {
         self.begin_stage(Stage::InspectingTargets);
         let request = self.request;
-        let (inspected_targets, looks) = self.look()?;
+        let (inspected_targets, looks) = look(
+            &self.runtime,
+            self.state,
+            request.host,
+            request.targets,
+            &request.trust,
+            &*self.progress,
+        )?;
         let reconciled = reconcile(self.state, request.host, &inspected_targets)?;
         let mut lineage = reconciled.lineage;
         self.note(reconciled.notes);
@@ -196,37 +204,6 @@ impl<'a> Push<'a> {
             copy_sources,
         };
         Ok((targets, SnapshotBase { lineage, inventory }))
-    }
-
-    /// Looks at the archives that the new snapshot may reuse and at a share of the others, or at
-    /// everything if any target holds something else than expected.
-    fn look(&self) -> Result<(Vec<InspectedTarget>, LookPlan), PushError> {
-        let request = self.request;
-        let inspect = |looks: &LookPlan| {
-            let (host, targets) = (request.host, request.targets);
-            let on_answer = |at: usize, looked: &InspectionResult| {
-                let activity = match looked {
-                    Ok(_) => TargetActivity::Waiting,
-                    Err(error) => TargetActivity::Away {
-                        reason: with_causes(error),
-                    },
-                };
-                report_activity(&*self.progress, &targets[at].name, &activity);
-            };
-            let trust = &request.trust;
-            let inspection = inspect_targets(self.state, host, targets, trust, looks, &on_answer);
-            self.runtime.block_on(inspection)
-        };
-        let looks = LookPlan::choose(self.state, request.targets)?;
-        for target in request.targets {
-            report_activity(&*self.progress, &target.name, &TargetActivity::Looking);
-        }
-        let inspected_targets = inspect(&looks)?;
-        if !inspected_targets.iter().any(InspectedTarget::asks_for_more) {
-            return Ok((inspected_targets, looks));
-        }
-        let looks = LookPlan::whole(request.targets);
-        Ok((inspect(&looks)?, looks))
     }
 
     fn start_uploads(&self, targets: &InspectedTargets) -> Result<Uploads, PushError> {
@@ -310,14 +287,17 @@ impl<'a> Push<'a> {
     ) -> Result<Vec<TargetReport>, PushError> {
         let (request, progress) = (self.request, Arc::clone(&self.progress));
         let (inspected_targets, sources) = (&targets.inspected_targets, &targets.copy_sources);
-        let finishing = |target| FinishTarget {
-            request,
-            inspected: &inspected_targets[target],
-            copy_sources: copy_sources::folders_for(inspected_targets, sources, target),
-            copy_sources_away: copy_sources::is_any_away(inspected_targets, target),
-            packed,
-            progress: &progress,
-            began: self.began,
+        let newest = NewestSnapshot::Packed(packed);
+        let finishing = |target: usize| {
+            Some(FinishTarget {
+                recovery: &request.recovery,
+                inspected: &inspected_targets[target],
+                copy_sources: copy_sources::folders_for(inspected_targets, sources, target),
+                copy_sources_away: copy_sources::is_any_away(inspected_targets, target),
+                newest: &newest,
+                progress: &progress,
+                began: self.began,
+            })
         };
         let finished = finish(self.state, uploads, finishing);
         let finished = self.runtime.block_on(finished)?;
@@ -354,10 +334,12 @@ enum Completed<'a> {
 /// Waits for the uploads and publishes on each target once its own have ended, so that no target
 /// waits for another that hangs or has much to catch up with. Returns reports and warnings by the
 /// targets' places.
-async fn finish<'a>(
+///
+/// `finishing` returns `None` for a target on which nothing is to be published.
+pub(super) async fn finish<'a>(
     state: &mut State,
     uploads: Uploads,
-    finishing: impl Fn(usize) -> FinishTarget<'a>,
+    finishing: impl Fn(usize) -> Option<FinishTarget<'a>>,
 ) -> Result<BTreeMap<usize, (TargetReport, Vec<String>)>, PushError> {
     let uploads = uploads.end().into_iter();
     let uploads = uploads.map(|ended| ended.map(Completed::Uploads).boxed_local());
@@ -369,8 +351,10 @@ async fn finish<'a>(
         let done = match completed {
             Completed::Uploads(_) if failure.is_some() => Ok(()),
             Completed::Uploads(ended) => {
-                let begun = finishing(ended.target).begin(state, ended);
-                begun.map(|publishing| {
+                let Some(finishing) = finishing(ended.target) else {
+                    continue;
+                };
+                finishing.begin(state, ended).map(|publishing| {
                     let completed = |publishing| Completed::Publishing(Box::new(publishing));
                     waiting.push(publishing.run().map(completed).boxed_local());
                 })

@@ -75,6 +75,13 @@ impl History {
         begin().map_err(fail)
     }
 
+    /// Makes the occurrences of `job` after `handled` due again, for a clock that was far ahead.
+    pub fn reset_occurrences(&self, job: &str, handled: DateTime<Utc>) -> Result<(), HistoryError> {
+        let sql = "UPDATE jobs SET handled=?2 WHERE name=?1";
+        let done = self.db.execute(sql, params![job, millis(handled)]);
+        done.map(drop).map_err(self.fail())
+    }
+
     /// Records that the newest run of `job` ended.
     pub fn end_job(&self, job: &str, at: DateTime<Utc>) -> Result<(), HistoryError> {
         let sql = "UPDATE jobs SET ended_at=?2 WHERE name=?1";
@@ -130,5 +137,7 @@ mod tests {
             (Some(at(1)), Some(at(9)))
         );
         assert_eq!(history.open_runs().unwrap().len(), 2);
+        history.reset_occurrences("backup", at(-90)).unwrap();
+        assert_eq!(history.job("backup").unwrap().unwrap().handled, at(-90));
     }
 }

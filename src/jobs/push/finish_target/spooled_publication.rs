@@ -14,10 +14,10 @@ use crate::shipper::Publication;
 use crate::state::State;
 
 /// Reads the snapshot `name` from the spool, with the archives that its own pages name. `packed` is
-/// the new snapshot. Returns `None` if some of it is gone or damaged.
+/// the new snapshot; `None`: there is none. Returns `None` if some of it is gone or damaged.
 pub(super) fn spooled_publication(
     state: &State,
-    packed: &Packed,
+    packed: Option<&Packed>,
     name: &ManifestName,
 ) -> Option<Publication> {
     let bytes = state.spool.read(&name.key()).ok()?;
@@ -32,7 +32,8 @@ pub(super) fn spooled_publication(
         let page = parse_page(hash, &bytes).ok()?;
         archives.extend(page.rows);
     }
-    if manifest.name() == packed.manifest.name() {
+    let is_new = |packed: &&Packed| manifest.name() == packed.manifest.name();
+    if let Some(packed) = packed.filter(is_new) {
         let objects = packed.known.iter();
         let at_hand = objects.map(|(name, bytes)| (*name, Bytes::copy_from_slice(bytes)));
         return Some(Publication {
