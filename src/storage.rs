@@ -58,6 +58,9 @@ pub use open::{
 };
 pub use patience::Patience;
 pub use place::place;
-pub use service_client::{ServiceAnswer, ServiceError, ServiceRequest, is_private_way, read_token};
+pub(crate) use http::crypto::install as install_ciphers;
+pub use service_client::{
+    RequestContent, ServiceAnswer, ServiceError, ServiceRequest, is_private_way, read_token,
+};
 pub use spec::TargetSpec;
 pub(crate) use via::{ViaCommand, ViaEnd, ViaInput, ViaOutput, ViaProcess};
