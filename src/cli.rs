@@ -25,6 +25,7 @@ mod ls;
 mod man;
 mod memory;
 mod named_place;
+mod notify;
 mod open;
 mod open_restore;
 mod output;
@@ -146,6 +147,9 @@ enum Command {
     Stats(stats::StatsArgs),
     /// Acknowledge a finding of `status`
     Ack(ack::AckArgs),
+    /// Try the notification channels
+    #[command(subcommand)]
+    Notify(notify::NotifyCommand),
     /// Check what the targets store against the signed manifests
     Verify(verify::VerifyArgs),
     /// Delete snapshots the retention policy no longer keeps
@@ -344,6 +348,7 @@ fn dispatch(context: &Context, command: Command) -> Result<Outcome, Failure> {
         Command::Status(args) => status::run(context, &args),
         Command::Stats(args) => stats::run(context, &args),
         Command::Ack(args) => ack::run(context, &args),
+        Command::Notify(command) => notify::run(context, &command),
         Command::Verify(args) => verify::run(context, &args),
         Command::Prune(args) => prune::run(context, &args),
         Command::Catalog(command) => catalog::run(context, &command),

@@ -21,6 +21,7 @@ pub(crate) mod list;
 pub(crate) mod local_retention;
 pub(crate) mod local_snapshots;
 pub(crate) mod mode;
+pub(crate) mod notify;
 pub(crate) mod pin;
 pub(crate) mod prune;
 pub mod push;

@@ -16,7 +16,7 @@ use self::hex::{hex_text, unhex_array, write_hex};
 
 pub use self::hex::{hex, unhex};
 pub use object_key::{ARCHIVES, MANIFESTS, MARKS, ObjectKey, RECEIPTS, TABLES, TOMBSTONES};
-pub use ulid::ulid;
+pub use ulid::{ulid, ulid_as_uuid};
 
 /// A text that is not a valid name of its kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

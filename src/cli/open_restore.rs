@@ -9,7 +9,7 @@ use crate::state::restores;
 /// changes nothing or is about that restore.
 pub(super) fn require_none(context: &Context, command: &Command) -> Result<(), Failure> {
     let is_exempt = match command {
-        Command::Status(_) | Command::Config(_) => true,
+        Command::Status(_) | Command::Config(_) | Command::Notify(_) => true,
         // It has a message of its own where another one is open.
         Command::Restore(args) => args.is_resume(),
         Command::Rollback(args) => !args.is_clean(),

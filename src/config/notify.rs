@@ -21,9 +21,7 @@ pub(super) use raw::{RawNotify, collect_channels};
 pub const SECRET_BYTES: u64 = 16 << 10;
 
 /// What a message reports.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NotifyEvent {
     /// The backups are not safe: a red finding began, got worse, or lasts.
@@ -254,7 +252,9 @@ pub(super) fn without_secret(key: &str, text: &str) -> String {
         (true, "smtp", _) => match MailServer::parse(text) {
             Ok(server) => {
                 let scheme = text.split(':').next().unwrap_or_default();
-                let user = server.user.map_or_else(String::new, |user| format!("{user}@"));
+                let user = server
+                    .user
+                    .map_or_else(String::new, |user| format!("{user}@"));
                 format!("{}://{user}{}:{}", scheme.trim(), server.host, server.port)
             }
             Err(_) => "...".to_owned(),
@@ -299,7 +299,11 @@ mod tests {
     fn only_the_server_of_a_url_is_shown() {
         for (key, text, shown) in [
             ("url", "https://ntfy.sh/hunter2", "https://ntfy.sh/..."),
-            ("url", "https://a@ntfy.sh:1?hunter2", "https://ntfy.sh:1/..."),
+            (
+                "url",
+                "https://a@ntfy.sh:1?hunter2",
+                "https://ntfy.sh:1/...",
+            ),
             ("url", "hunter2", "..."),
             ("url", "env:URL", "env:URL"),
             ("smtp", "smtps://me:hunter2@mail", "smtps://me@mail:465"),

@@ -12,9 +12,11 @@ use crate::base::error_chain::with_causes;
 use crate::base::ownership;
 use crate::base::walk::{Walked, walk};
 use crate::config::{
-    Config, LoadedConfig, PostCheck, PostCheckKind, Setting, Source, SourceKind, TargetConfig,
+    ChannelKind, Config, LoadedConfig, NotifyChannel, NotifyEvent, PostCheck, PostCheckKind,
+    Setting, Source, SourceKind, TargetConfig,
 };
 use crate::format::signature::{MANIFEST_NAMESPACE, Signer, Trust};
+use crate::notify;
 use crate::packer::seal::Recipients;
 use crate::producer::find_source;
 use crate::storage;
@@ -67,6 +69,7 @@ pub(crate) fn run(loaded: &LoadedConfig, show: bool) -> Result<ConfigReport, Job
     checker.atocore();
     checker.restore();
     checker.targets();
+    checker.channels();
     let settings = match show {
         true => settings(config)?,
         false => Vec::new(),
@@ -111,6 +114,25 @@ impl ConfigChecker<'_> {
             about: about.to_string(),
             text: text.to_string(),
         });
+    }
+
+    /// Reads the secrets of the channels, and asks for one whose silence is noticed.
+    fn channels(&mut self) {
+        let config = self.config;
+        for channel in &config.channels {
+            if let Err(error) = notify::check_secrets(channel) {
+                self.warn(format!("channel {}", channel.name), error);
+            }
+        }
+        let is_missed = |channel: &NotifyChannel| {
+            let is_watched = matches!(channel.kind, ChannelKind::Healthchecks { .. });
+            is_watched || channel.events.contains(&NotifyEvent::Weekly)
+        };
+        if !config.channels.is_empty() && !config.channels.iter().any(is_missed) {
+            let text = "no channel shows that this host or its agent is dead: add one of the kind healthchecks, or \
+                        the event weekly to one";
+            self.warn("notify", text);
+        }
     }
 
     /// A configuration may have passwords in its commands.

@@ -10,6 +10,7 @@ mod acknowledgements;
 mod jobs;
 mod looks;
 mod marks;
+mod outbox;
 mod runs;
 
 use std::path::{Path, PathBuf};
@@ -22,6 +23,7 @@ pub use acknowledgements::Acknowledgement;
 pub use jobs::JobState;
 pub use looks::TargetLook;
 pub use marks::OperatorMark;
+pub use outbox::{ChannelFinding, ChannelRecord, NewOutboxItem, OutboxItem, OutboxTransaction};
 pub use runs::{EndedRun, NewRun, RunFilter, RunRow};
 
 /// Name of the file in the state directory.
@@ -116,6 +118,7 @@ impl History {
                 looks::TABLES,
                 marks::TABLES,
                 acknowledgements::TABLES,
+                outbox::TABLES,
             ];
             let sql = format!(
                 "BEGIN IMMEDIATE; {} PRAGMA user_version={HISTORY_VERSION}; COMMIT;",

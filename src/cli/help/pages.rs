@@ -436,6 +436,17 @@ pub(in crate::cli) const PAGES: &[Page] = &[
         "",
     ),
     page(
+        "notify test",
+        &[
+            (
+                "sealift notify test",
+                "Send a message to each channel of the configuration",
+            ),
+            ("sealift notify test phone", "Send one to this channel"),
+        ],
+        "",
+    ),
+    page(
         "sync",
         &[
             (

@@ -140,7 +140,11 @@ impl RawChannel<'_> {
             ("to", raw.to.as_ref().map(Spanned::span), &["email"]),
             ("job", text(&raw.job), &["healthchecks"]),
             ("partial", text(&raw.partial), &["healthchecks"]),
-            ("command", raw.command.as_ref().map(Spanned::span), &["command"]),
+            (
+                "command",
+                raw.command.as_ref().map(Spanned::span),
+                &["command"],
+            ),
             ("events", raw.events.as_ref().map(Spanned::span), messages),
             ("min_interval", age(&raw.min_interval), messages),
             ("repeat", age(&raw.repeat), messages),
@@ -199,9 +203,10 @@ impl RawChannel<'_> {
                 other => Ok(other),
             },
             (None, Some(file)) => self.named_file(file),
-            (Some(_), Some(file)) => {
-                Err(self.wrong(&file.span(), "there are both `url` and `url_file`: remove one"))
-            }
+            (Some(_), Some(file)) => Err(self.wrong(
+                &file.span(),
+                "there are both `url` and `url_file`: remove one",
+            )),
             (None, None) => {
                 let kind = self.raw.kind.get_ref();
                 let what = format!("a channel of the kind {kind:?} needs `url` or `url_file`");
@@ -253,7 +258,8 @@ impl RawChannel<'_> {
             let parsed = parsed.map_err(|what| self.wrong(&smtp.span(), what))?;
             match (&parsed.user, &parsed.password, &password) {
                 (_, Some(_), Some(_)) => {
-                    let what = "there are both a password in `smtp` and `password_file`: remove one";
+                    let what =
+                        "there are both a password in `smtp` and `password_file`: remove one";
                     return Err(self.wrong(&smtp.span(), what));
                 }
                 (Some(_), None, None) => {
@@ -309,7 +315,12 @@ impl RawChannel<'_> {
     }
 
     fn partial(&self) -> Result<PartialPing, ConfigError> {
-        match self.raw.partial.as_ref().map(|text| (text, text.get_ref().as_str())) {
+        match self
+            .raw
+            .partial
+            .as_ref()
+            .map(|text| (text, text.get_ref().as_str()))
+        {
             None | Some((_, "fail")) => Ok(PartialPing::Fail),
             Some((_, "log")) => Ok(PartialPing::Log),
             Some((text, other)) => {
@@ -320,12 +331,19 @@ impl RawChannel<'_> {
     }
 
     fn command(&self) -> Result<ChannelKind, ConfigError> {
-        let needed = || self.wrong(&self.span, "a channel of the kind \"command\" needs `command`");
+        let needed = || {
+            self.wrong(
+                &self.span,
+                "a channel of the kind \"command\" needs `command`",
+            )
+        };
         let words = self.raw.command.as_ref().ok_or_else(needed)?;
         let program = words.get_ref().first();
         match program.is_none_or(|program| program.trim().is_empty()) {
             true => Err(self.wrong(&words.span(), "`command` names no program")),
-            false => Ok(ChannelKind::Command(CommandLine::Words(words.get_ref().clone()))),
+            false => Ok(ChannelKind::Command(CommandLine::Words(
+                words.get_ref().clone(),
+            ))),
         }
     }
 
@@ -366,7 +384,10 @@ impl RawChannel<'_> {
         };
         let hours = QuietHours::parse(text.get_ref());
         hours.map(Some).ok_or_else(|| {
-            let what = format!("quiet is {:?}, not hours like \"22:00-07:00\"", text.get_ref());
+            let what = format!(
+                "quiet is {:?}, not hours like \"22:00-07:00\"",
+                text.get_ref()
+            );
             self.wrong(&text.span(), what)
         })
     }
