@@ -78,11 +78,11 @@ pub(crate) fn channel_states(
 }
 
 /// Returns the zone of the channel's quiet hours and of its weekly report.
-fn zone_of(channel: &NotifyChannel) -> chrono_tz::Tz {
+fn zone_of(_config: &Config, channel: &NotifyChannel) -> chrono_tz::Tz {
     channel.zone.unwrap_or(chrono_tz::UTC)
 }
 
-fn is_quiet(channel: &NotifyChannel, now: DateTime<Utc>) -> bool {
-    let zone = zone_of(channel);
+fn is_quiet(config: &Config, channel: &NotifyChannel, now: DateTime<Utc>) -> bool {
+    let zone = zone_of(config, channel);
     channel.quiet.is_some_and(|hours| hours.contain(now, zone))
 }

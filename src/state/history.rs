@@ -11,6 +11,7 @@ mod jobs;
 mod looks;
 mod marks;
 mod outbox;
+mod reserve;
 mod runs;
 
 use std::path::{Path, PathBuf};
@@ -87,6 +88,7 @@ impl History {
                 history.replaced = Some(aside);
                 Ok(history)
             }
+            Err(error) if reserve::free(&path, &error) => Self::open_once(&path),
             other => other,
         }
     }

@@ -216,6 +216,18 @@ name = \"dump\"
 command = \"echo rows; echo careful >&2\"
 END";
 
+/// One channel that works, and one that does not.
+const CHANNELS: &str = "cat >>c.toml <<END
+[[notify]]
+name = \"ok\"
+kind = \"command\"
+command = [\"true\"]
+[[notify]]
+name = \"broken\"
+kind = \"command\"
+command = [\"false\"]
+END";
+
 const DAMAGED: &str = "for f in repo/dalidou/archives/*/*.age; do printf x >>$f; done";
 
 use Scene::{Backup, Host, Keys, Nothing};
@@ -264,6 +276,8 @@ const SCENARIOS: &[Scenario] = &[
         "ack shrunk --source data --note n",
         0,
     ),
+    scenario("notify test", Backup, CHANNELS, "notify test ok", 0),
+    scenario("notify test", Backup, CHANNELS, "notify test", 1),
     scenario("verify", Backup, "", "verify --data --identity key.txt", 0),
     scenario(
         "verify",

@@ -68,6 +68,9 @@ pub(crate) fn deliver_within(
             return Ok(report);
         }
         let most = left.unwrap_or(Duration::MAX);
+        for (_, item) in &due {
+            history.begin_try(item.id)?;
+        }
         for (channel, item, result) in send_all(&due, most) {
             match result {
                 Ok(_) => {
@@ -75,7 +78,7 @@ pub(crate) fn deliver_within(
                     report.sent += 1;
                 }
                 Err(error) => {
-                    record_failure(history, &channel.name, Some(item.id), (&error, now))?;
+                    record_failure(history, &channel.name, (&error, now))?;
                     report.failed.push((channel.name.clone(), error));
                 }
             }
@@ -87,7 +90,6 @@ pub(crate) fn deliver_within(
 pub(super) fn record_failure(
     history: &History,
     channel: &str,
-    id: Option<i64>,
     (error, now): (&str, DateTime<Utc>),
 ) -> Result<(), HistoryError> {
     let records = history.channel_records()?;
@@ -95,7 +97,7 @@ pub(super) fn record_failure(
     let failures = record.map_or(0, |record| record.failures).min(16);
     let wait = (FIRST_WAIT_SECONDS << failures).min(LONGEST_WAIT_SECONDS);
     let retry_at = now + chrono::Duration::seconds(wait);
-    history.record_unsent(channel, id, now, (error, retry_at))
+    history.record_unsent(channel, now, (error, retry_at))
 }
 
 /// Locks the outbox for the process that sends; `None`: another one holds it.
@@ -128,7 +130,7 @@ fn due_items<'a>(
         if record.is_some_and(|record| is_left_alone(record, now)) {
             return None;
         }
-        let is_quiet = is_quiet(channel, now);
+        let is_quiet = is_quiet(config, channel, now);
         let mut items = outbox.iter().filter(|item| item.channel == channel.name);
         let next = items.find(|item| item.due_at <= now && (item.is_urgent || !is_quiet))?;
         Some((channel, next.clone()))

@@ -85,6 +85,8 @@ pub(super) fn plan(
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Edge {
     None,
+    /// New, and not old enough to be reported unless a message is sent anyway.
+    Held,
     New,
     Lasting,
     Resolved,
@@ -178,13 +180,19 @@ impl EdgePlanner<'_> {
         let is_red = |(entry, edge): &(ChannelFinding, Edge)| match edge {
             Edge::New => entry.level == 2,
             Edge::Lasting => true,
-            Edge::None | Edge::Resolved => false,
+            Edge::None | Edge::Held | Edge::Resolved => false,
         };
         // In quiet hours amber and recovered wait, unless a message is sent anyway.
         let is_sent = !view.is_quiet || self.entries.iter().any(is_red);
+        let has_new = self.entries.iter().any(|(_, edge)| *edge == Edge::New);
         let mut edges = Edges::default();
         for (mut entry, edge) in self.entries {
-            let edge = if is_sent { edge } else { Edge::None };
+            let edge = match edge {
+                _ if !is_sent => Edge::None,
+                Edge::Held if has_new => Edge::New,
+                Edge::Held => Edge::None,
+                edge => edge,
+            };
             if edge != Edge::None {
                 let finding = serde_json::from_str(&entry.content).ok();
                 let list = match edge {
@@ -235,9 +243,10 @@ fn edge_of(view: &EdgeView<'_>, entry: &ChannelFinding, finding: &ReportedFindin
     }
     if entry.level != entry.reported {
         let is_held = entry.reported == 0 && !has_lasted(view, entry, finding);
-        return match has_passed(view, entry) && !is_held {
-            true => Edge::New,
-            false => Edge::None,
+        return match (has_passed(view, entry), is_held) {
+            (true, false) => Edge::New,
+            (true, true) => Edge::Held,
+            (false, _) => Edge::None,
         };
     }
     let repeat = view.channel.repeat.filter(|_| entry.level == 2);

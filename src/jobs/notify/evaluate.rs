@@ -5,9 +5,10 @@ use chrono::{DateTime, Utc};
 use super::edges::{EdgeView, Edges, key_of, level_of, plan};
 use super::run_events::{self, RecentRuns};
 use super::{is_quiet, safe_text, timed_events};
+use crate::base::ids::ulid;
 use crate::config::{Config, NotifyChannel, NotifyEvent};
 use crate::jobs::verdict::Verdict;
-use crate::notify::{NotifyItem, NotifyMessage, ReportedVerdict};
+use crate::notify::{NotifyItem, NotifyMessage, ReportedFinding, ReportedVerdict};
 use crate::state::history::{
     ChannelRecord, History, HistoryError, NewOutboxItem, OutboxTransaction, RunRow,
 };
@@ -45,6 +46,9 @@ pub(crate) fn evaluate_with(
     timing: EdgeTiming,
     now: DateTime<Utc>,
 ) -> Result<(), HistoryError> {
+    if config.channels.is_empty() && history.channel_records()?.is_empty() {
+        return Ok(());
+    }
     let names: Vec<&str> = config
         .channels
         .iter()
@@ -52,9 +56,6 @@ pub(crate) fn evaluate_with(
         .collect();
     history.in_outbox(|outbox| {
         outbox.forget_other_channels(&names)?;
-        if config.channels.is_empty() {
-            return Ok(());
-        }
         let runs = RecentRuns::read(history, ended)?;
         let reported = safe_text::reported(verdict, runs.last_backup.as_ref());
         let records = history.channel_records()?;
@@ -66,7 +67,7 @@ pub(crate) fn evaluate_with(
                 outbox,
                 verdict: &reported,
                 timing,
-                is_quiet: is_quiet(channel, now),
+                is_quiet: is_quiet(config, channel, now),
                 now,
             };
             evaluation.edges(&records)?;
@@ -96,15 +97,9 @@ impl ChannelEvaluation<'_> {
         self.channel.events.contains(&event)
     }
 
-    /// Returns a message of this event that says nothing more than the verdict. `about`
-    /// distinguishes messages of one moment.
-    pub(super) fn message(&self, event: NotifyEvent, about: &str) -> NotifyMessage {
-        message(
-            (self.host, &self.channel.name),
-            (event, about),
-            self.verdict.clone(),
-            self.now,
-        )
+    /// Returns a message of this event that says nothing more than the verdict.
+    pub(super) fn message(&self, event: NotifyEvent) -> NotifyMessage {
+        message(self.host, event, self.verdict.clone(), self.now)
     }
 
     /// Writes what is sent now.
@@ -145,7 +140,7 @@ impl ChannelEvaluation<'_> {
             Ok(NotifyItem::Message(message)) => Some((item.id, *message)),
             _ => None,
         });
-        let fresh = self.message(NotifyEvent::Amber, "edges");
+        let fresh = self.message(NotifyEvent::Amber);
         let id = open.as_ref().map_or(&fresh.id, |(_, message)| &message.id);
         let mut edges = plan(&view, known.clone(), &self.verdict.findings, id);
         edges.known.sort_by(|a, b| a.finding.cmp(&b.finding));
@@ -176,16 +171,14 @@ impl ChannelEvaluation<'_> {
 
 /// Returns a message of this event that says nothing more than the verdict.
 pub(super) fn message(
-    (host, channel): (&str, &str),
-    (event, about): (NotifyEvent, &str),
+    host: &str,
+    event: NotifyEvent,
     verdict: ReportedVerdict,
     now: DateTime<Utc>,
 ) -> NotifyMessage {
-    let of = serde_json::json!([host, channel, about, now.timestamp_millis()]).to_string();
-    let hash = blake3::hash(of.as_bytes()).to_hex();
     NotifyMessage {
         v: NotifyMessage::VERSION,
-        id: hash[..32].to_owned(),
+        id: ulid(now),
         event,
         host: host.to_owned(),
         at: crate::base::clock::in_seconds(now),
@@ -209,9 +202,19 @@ fn has_edges(message: &NotifyMessage) -> bool {
     lists.iter().any(|list| !list.is_empty())
 }
 
-/// Adds `edges` to the message, which was not sent yet.
+/// Adds `edges` to the message, which was not sent yet. A finding that is both new and resolved in it
+/// came and went.
 fn joined(mut message: NotifyMessage, edges: Edges, verdict: &ReportedVerdict) -> NotifyMessage {
     message.verdict = verdict.clone();
+    for finding in edges.new.iter().chain(&edges.lasting) {
+        remove(&mut message.new, finding);
+        remove(&mut message.lasting, finding);
+        remove(&mut message.resolved, finding);
+    }
+    for finding in &edges.resolved {
+        remove(&mut message.lasting, finding);
+        remove(&mut message.resolved, finding);
+    }
     message.new.extend(edges.new);
     message.resolved.extend(edges.resolved);
     message.lasting.extend(edges.lasting);
@@ -221,6 +224,11 @@ fn joined(mut message: NotifyMessage, edges: Edges, verdict: &ReportedVerdict) -
     message.thread.dedup();
     message.event = event_of(&message);
     message
+}
+
+fn remove(list: &mut Vec<ReportedFinding>, finding: &ReportedFinding) {
+    let key = key_of(finding);
+    list.retain(|one| key_of(one) != key);
 }
 
 /// Returns what the message is about: the worst that began or lasts and has not ended meanwhile.

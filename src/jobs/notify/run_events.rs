@@ -108,8 +108,7 @@ fn item(channel: &ChannelEvaluation<'_>, row: &RunRow) -> Option<NotifyItem> {
     if !channel.wants(event) {
         return None;
     }
-    let about = format!("{} {}", event.as_str(), row.run.id);
-    let mut message = channel.message(event, &about);
+    let mut message = channel.message(event);
     message.run = Some(run_of(row));
     Some(NotifyItem::Message(Box::new(message)))
 }

@@ -111,8 +111,7 @@ fn test_item(config: &Config, channel: &NotifyChannel, now: DateTime<Utc>) -> No
         newest: None,
         proven: None,
     };
-    let of = (host, channel.name.as_str());
-    let message = message(of, (NotifyEvent::Test, "test"), verdict, now);
+    let message = message(host, NotifyEvent::Test, verdict, now);
     NotifyItem::Message(Box::new(message))
 }
 
@@ -129,6 +128,6 @@ fn record(
     let history = History::open(&config.state)?;
     match result {
         Ok(_) => history.record_sent(&channel.name, None, now),
-        Err(error) => record_failure(&history, &channel.name, None, (error, now)),
+        Err(error) => record_failure(&history, &channel.name, (error, now)),
     }
 }

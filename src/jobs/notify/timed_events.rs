@@ -78,8 +78,7 @@ fn proof(
     }
     // A proof from before this host knew the channel is no news.
     if known.is_some() || newest.proven_at >= known_since {
-        let about = format!("proof {}", newest.proven_at);
-        let mut message = channel.message(NotifyEvent::Proof, &about);
+        let mut message = channel.message(NotifyEvent::Proof);
         message.lines.push(format!(
             "Snapshot {} was restored from {} by {} on {}: {} bytes in {:.1} s.",
             newest.stamp,
@@ -101,7 +100,7 @@ fn weekly(
     history: &History,
 ) -> Result<(), HistoryError> {
     let (outbox, name, now) = (channel.outbox, &channel.channel.name, channel.now);
-    let Some(due) = newest_monday(now, zone_of(channel.channel)) else {
+    let Some(due) = newest_monday(now, zone_of(config, channel.channel)) else {
         return Ok(());
     };
     let last = outbox.mark(name, WEEKLY)?;
@@ -109,7 +108,7 @@ fn weekly(
         return Ok(());
     }
     if last.is_some() {
-        let mut message = channel.message(NotifyEvent::Weekly, &format!("weekly {due}"));
+        let mut message = channel.message(NotifyEvent::Weekly);
         let looks = history.looks()?;
         for target in &config.targets {
             let look = looks.iter().find(|look| look.target == target.name);

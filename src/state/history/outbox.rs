@@ -8,7 +8,7 @@
 use chrono::{DateTime, Utc};
 use rusqlite::{OptionalExtension as _, Row, Transaction, TransactionBehavior, params};
 
-use super::{History, HistoryError, millis, time};
+use super::{History, HistoryError, millis, reserve, time};
 
 pub(super) const TABLES: &str = "
 CREATE TABLE outbox(
@@ -44,7 +44,7 @@ pub struct OutboxItem {
     pub is_urgent: bool,
     /// It reports findings, and more of them may join it until it is due.
     pub has_edges: bool,
-    /// Failed tries.
+    /// Tries that were begun.
     pub tries: u32,
     /// What is sent, as JSON.
     pub item: String,
@@ -115,10 +115,25 @@ pub struct OutboxTransaction<'a> {
 }
 
 impl History {
-    /// Does `work` in one transaction. An error undoes all of it.
+    /// Does `work` in one transaction. An error undoes all of it. If the disk is full, it is done
+    /// again with the space that the history reserves.
     pub fn in_outbox<T>(
         &self,
-        work: impl FnOnce(&OutboxTransaction<'_>) -> Result<T, HistoryError>,
+        work: impl Fn(&OutboxTransaction<'_>) -> Result<T, HistoryError>,
+    ) -> Result<T, HistoryError> {
+        let done = match self.try_in_outbox(&work) {
+            Err(error) if reserve::free(&self.path, &error) => self.try_in_outbox(&work),
+            other => other,
+        };
+        if done.is_ok() {
+            reserve::keep(&self.path);
+        }
+        done
+    }
+
+    fn try_in_outbox<T>(
+        &self,
+        work: &impl Fn(&OutboxTransaction<'_>) -> Result<T, HistoryError>,
     ) -> Result<T, HistoryError> {
         let begun = Transaction::new_unchecked(&self.db, TransactionBehavior::Immediate);
         let outbox = OutboxTransaction {
@@ -147,6 +162,14 @@ impl History {
         rows.collect::<Result<_, _>>().map_err(self.fail())
     }
 
+    /// Counts a try of the item `id`, before it is sent: what cannot be recorded is not sent, since
+    /// it would be sent again and again. Returns false if the item is gone.
+    pub fn begin_try(&self, id: i64) -> Result<bool, HistoryError> {
+        let sql = "UPDATE outbox SET tries=tries+1 WHERE id=?1";
+        let changed = self.in_outbox(|outbox| outbox.run(sql, [id]))?;
+        Ok(changed > 0)
+    }
+
     /// Records that `channel` accepted something, and removes the item `id` from the outbox; `None`:
     /// it was not in the outbox.
     pub fn record_sent(
@@ -167,16 +190,14 @@ impl History {
         })
     }
 
-    /// Records that a try of `channel` failed, with the item `id` of the outbox or (`None`) without.
+    /// Records that a try of `channel` failed.
     pub fn record_unsent(
         &self,
         channel: &str,
-        id: Option<i64>,
         at: DateTime<Utc>,
         (error, retry_at): (&str, DateTime<Utc>),
     ) -> Result<(), HistoryError> {
         self.in_outbox(|outbox| {
-            outbox.run("UPDATE outbox SET tries=tries+1 WHERE id=?1", params![id])?;
             outbox.run(
                 "INSERT INTO channels(name, known_since, failed_at, failing_since, failures, retry_at, error)
                    VALUES(?1, ?2, ?2, ?2, 1, ?3, ?4) ON CONFLICT DO UPDATE SET
@@ -454,15 +475,15 @@ mod tests {
         let id = history.outbox().unwrap()[0].id;
         for second in 1..3 {
             let failure = ("no answer", at(second + 60));
-            history
-                .record_unsent("phone", Some(id), at(second), failure)
-                .unwrap();
+            assert!(history.begin_try(id).unwrap());
+            history.record_unsent("phone", at(second), failure).unwrap();
         }
         let record = history.channel_records().unwrap().remove(0);
         assert_eq!((record.failing_since, record.failures), (Some(at(1)), 2));
         assert_eq!(record.retry_at, Some(at(62)));
         assert_eq!(history.outbox().unwrap()[0].tries, 2);
         history.record_sent("phone", Some(id), at(9)).unwrap();
+        assert!(!history.begin_try(id).unwrap());
         let record = history.channel_records().unwrap().remove(0);
         assert_eq!((record.failing_since, record.error), (None, None));
         assert_eq!(record.succeeded_at, Some(at(9)));

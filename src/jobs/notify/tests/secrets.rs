@@ -46,7 +46,7 @@ fn no_secret_is_in_errors_or_in_the_state_directory() {
     http.answer(404);
     smtp.answer(554);
     let mut texts = vec![format!("{:?}", world.config.channels)];
-    for second in (0..2_000).step_by(100) {
+    for second in [0, 300, 330, 600] {
         world.tick(&verdict(&[finding(DiskLow, Red, "x")]), at(second));
     }
     let report = send_tests(&world.config, None, at(3_000)).unwrap();
@@ -61,7 +61,10 @@ fn no_secret_is_in_errors_or_in_the_state_directory() {
     assert_clean(&world, &texts);
     // The server echoes the path, so there was something to remove.
     let a = &report.channels[0].error;
-    assert_eq!(a.as_deref(), Some("the webhook answers 404: no ... here"));
+    assert_eq!(
+        a.as_deref(),
+        Some("the webhook answers 404: no /...?... here")
+    );
     let f = report.channels[5].error.as_deref().unwrap();
     assert!(f.contains("mail server"), "{f}");
     // Without STARTTLS the password is not sent: nothing after EHLO.
