@@ -44,6 +44,7 @@ const GROUPS: &[(&str, &[&str])] = &[
             "target",
             "source",
             "config",
+            "notify",
             "completions",
             "man",
             "help",

@@ -7,6 +7,7 @@
 //! moved aside, and a new one is begun.
 
 mod acknowledgements;
+mod channels;
 mod jobs;
 mod looks;
 mod marks;
@@ -21,10 +22,11 @@ use chrono::{DateTime, Utc};
 use rusqlite::Connection;
 
 pub use acknowledgements::Acknowledgement;
+pub use channels::{ChannelFinding, ChannelRecord};
 pub use jobs::JobState;
 pub use looks::TargetLook;
 pub use marks::OperatorMark;
-pub use outbox::{ChannelFinding, ChannelRecord, NewOutboxItem, OutboxItem, OutboxTransaction};
+pub use outbox::{NewOutboxItem, OutboxItem, OutboxTransaction};
 pub use runs::{EndedRun, NewRun, RunFilter, RunRow};
 
 /// Name of the file in the state directory.
@@ -120,6 +122,7 @@ impl History {
                 looks::TABLES,
                 marks::TABLES,
                 acknowledgements::TABLES,
+                channels::TABLES,
                 outbox::TABLES,
             ];
             let sql = format!(

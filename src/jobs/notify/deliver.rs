@@ -57,7 +57,7 @@ pub(crate) fn deliver_within(
     if config.channels.is_empty() {
         return Ok(report);
     }
-    let Some(_lock) = lock(config, deadline) else {
+    let OutboxLock::Held(_lock) = lock(config, deadline) else {
         return Ok(report);
     };
     expire(history, now)?;
@@ -71,18 +71,23 @@ pub(crate) fn deliver_within(
         for (_, item) in &due {
             history.begin_try(item.id)?;
         }
+        let mut unrecorded = Ok(());
         for (channel, item, result) in send_all(&due, most) {
-            match result {
+            let recorded = match result {
                 Ok(_) => {
-                    history.record_sent(&channel.name, Some(item.id), now)?;
                     report.sent += 1;
+                    history.record_sent(&channel.name, Some(item.id), now)
                 }
                 Err(error) => {
-                    record_failure(history, &channel.name, (&error, now))?;
+                    let recorded = record_failure(history, &channel.name, (&error, now));
                     report.failed.push((channel.name.clone(), error));
+                    recorded
                 }
-            }
+            };
+            // The others are recorded still.
+            unrecorded = unrecorded.and(recorded);
         }
+        unrecorded?;
     }
 }
 
@@ -100,19 +105,30 @@ pub(super) fn record_failure(
     history.record_unsent(channel, now, (error, retry_at))
 }
 
-/// Locks the outbox for the process that sends; `None`: another one holds it.
-fn lock(config: &Config, deadline: Option<Instant>) -> Option<File> {
+/// Whether this process may send.
+enum OutboxLock {
+    /// It may, until this is dropped. `None`: the file of the lock cannot be opened, and the worst of
+    /// that is that two processes send the same.
+    Held(Option<File>),
+    /// Another process sends.
+    Busy,
+}
+
+/// Locks the outbox for the process that sends.
+fn lock(config: &Config, deadline: Option<Instant>) -> OutboxLock {
     let mut options = File::options();
     let options = options.append(true).create(true).mode(0o600);
     let options = options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
-    let file = options.open(config.state.join(LOCK)).ok()?;
+    let Ok(file) = options.open(config.state.join(LOCK)) else {
+        return OutboxLock::Held(None);
+    };
     while flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
         if deadline.is_none_or(|deadline| Instant::now() >= deadline) {
-            return None;
+            return OutboxLock::Busy;
         }
         std::thread::sleep(POLL);
     }
-    Some(file)
+    OutboxLock::Held(Some(file))
 }
 
 type Due<'a> = (&'a NotifyChannel, OutboxItem);

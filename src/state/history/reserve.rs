@@ -105,6 +105,7 @@ mod tests {
         for size in [65_536, 4_096, 512, 1] {
             while std::io::Write::write_all(&mut filler, &vec![1; size]).is_ok() {}
         }
+        drop(filler);
         let history = History::open(dir).unwrap();
         add(&history).unwrap();
         assert!(!dir.join(super::NAME).exists());
