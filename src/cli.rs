@@ -26,6 +26,7 @@ mod ls;
 mod man;
 mod memory;
 mod named_place;
+mod notify;
 mod open;
 mod open_restore;
 mod output;
@@ -163,6 +164,9 @@ enum Command {
     Stats(stats::StatsArgs),
     /// Acknowledge a finding of `status`
     Ack(ack::AckArgs),
+    /// Try the notification channels
+    #[command(subcommand)]
+    Notify(notify::NotifyCommand),
     /// Check what the targets store against the signed manifests
     Verify(verify::VerifyArgs),
     /// Delete snapshots the retention policy no longer keeps
@@ -371,6 +375,7 @@ fn dispatch(context: &Context, command: Command) -> Result<Outcome, Failure> {
         Command::Unit(args) => unit::run(context, &args),
         Command::Stats(args) => stats::run(context, &args),
         Command::Ack(args) => ack::run(context, &args),
+        Command::Notify(command) => notify::run(context, &command),
         Command::Verify(args) => verify::run(context, &args),
         Command::Prune(args) => prune::run(context, &args),
         Command::Catalog(command) => catalog::run(context, &command),

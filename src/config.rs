@@ -11,6 +11,7 @@ mod edit;
 mod error;
 mod find;
 mod hooks;
+mod notify;
 mod post_check;
 mod preset;
 mod raw;
@@ -43,6 +44,10 @@ pub use edit::{EditError, add_table, remove_table};
 pub use error::ConfigError;
 pub use find::{LoadedConfig, named_by_environment};
 pub use hooks::RunHooks;
+pub use notify::{
+    ChannelKind, EmailSettings, MailServer, MailTransport, NotifyChannel, NotifyEvent, PartialPing,
+    PingJob, QuietHours, SECRET_BYTES, SecretText, check_channel_url, check_ping_url,
+};
 pub use post_check::{
     Expectation, Explanation, FileCheck, HttpCheck, Operator, PostCheck, PostCheckKind, SqlCheck,
 };
@@ -115,6 +120,8 @@ pub struct Config {
     pub restore: RestoreSettings,
     /// What must be true after a restore in place, and in a drill.
     pub checks: Vec<PostCheck>,
+    /// Whom this host notifies, in the order of the file.
+    pub channels: Vec<NotifyChannel>,
     /// How archives are made.
     pub pack: PackConfig,
     /// Size in bytes up to which the spool may grow; `None`: half of the free space.

@@ -22,6 +22,7 @@ pub(crate) mod list;
 pub(crate) mod local_retention;
 pub(crate) mod local_snapshots;
 pub(crate) mod mode;
+pub(crate) mod notify;
 pub(crate) mod operator_marks;
 pub(crate) mod paper;
 pub(crate) mod pin;

@@ -6,8 +6,8 @@
 //! - [`cli`]: arguments and printing.
 //! - [`serve`]: the agent.
 //! - [`jobs`]: the use cases, which print nothing.
-//! - [`producer`], [`packer`], [`shipper`], [`restore`], [`prune`], [`scrub`], [`checks`]: the
-//!   stages, which do not know each other.
+//! - [`producer`], [`packer`], [`shipper`], [`restore`], [`prune`], [`scrub`], [`checks`],
+//!   [`notify`]: the stages, which do not know each other.
 //! - [`repository`]: one host's folder on a target; [`config`]: the configuration file.
 //! - [`storage`]: the targets; [`state`]: the state directory; [`keys`]: recipients and identities.
 //! - [`format`](mod@format): all that is stored on a target; [`retention`]: which snapshots stay.
@@ -22,6 +22,7 @@ pub mod config;
 pub mod format;
 pub mod jobs;
 pub mod keys;
+pub mod notify;
 pub mod packer;
 pub mod producer;
 pub mod prune;

@@ -49,6 +49,7 @@ pub use contract::{Body, Listed, PutMode, PutOutcome, Storage, Thaw};
 pub use environment::Environment;
 pub use error::{ErrorKind, Fault, OpenError, TargetError};
 pub use folder::reserve::is_full;
+pub(crate) use http::crypto::install as install_ciphers;
 pub use isolated::{isolated, panicked};
 pub(crate) use meter::attempt;
 pub use meter::{Meter, metered};
@@ -58,6 +59,8 @@ pub use open::{
 };
 pub use patience::Patience;
 pub use place::place;
-pub use service_client::{ServiceAnswer, ServiceError, ServiceRequest, is_private_way, read_token};
+pub use service_client::{
+    RequestContent, ServiceAnswer, ServiceError, ServiceRequest, is_private_way, read_token,
+};
 pub use spec::TargetSpec;
 pub(crate) use via::{ViaCommand, ViaEnd, ViaInput, ViaOutput, ViaProcess};

@@ -1,16 +1,17 @@
-//! The environment variables that are for the targets only, so that no command of the configuration
-//! sees them.
+//! The environment variables that are for targets and notification channels only, so that no command
+//! of the configuration sees them.
 
 use std::ffi::OsStr;
 
-/// Prefixes of the names of variables that hold credentials of targets, or lead to some.
-const CREDENTIAL_PREFIXES: [&str; 6] = [
+/// Prefixes of the names of variables that hold credentials of targets or channels, or lead to some.
+const CREDENTIAL_PREFIXES: [&str; 7] = [
     "AWS_",
     "AZURE_",
     "GCE_METADATA_",
     "GOOGLE_",
     "IDENTITY_",
     "MSI_",
+    "SEALIFT_NOTIFY_",
 ];
 /// Full names of further variables of that sort.
 const CREDENTIALS: [&str; 4] = [
@@ -24,7 +25,7 @@ const CREDENTIALS: [&str; 4] = [
 /// configuration must not take over that run; hooks find a word of their own there.
 pub const RUN_VARIABLE: &str = "SEALIFT_RUN";
 
-/// Whether a variable of this name is for the targets only. (`SSH_AUTH_SOCK` is not: a command may
+/// Whether a variable of this name is for targets and channels only. (`SSH_AUTH_SOCK` is not: a command may
 /// reach a database through ssh, and the ssh agent itself can ask its owner for consent.)
 pub fn is_credential(name: &OsStr) -> bool {
     let is_prefixed = |name: &str| CREDENTIAL_PREFIXES.iter().any(|p| name.starts_with(p));

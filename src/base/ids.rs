@@ -16,7 +16,7 @@ use self::hex::{hex_text, unhex_array, write_hex};
 
 pub use self::hex::{hex, unhex};
 pub use object_key::{ARCHIVES, MANIFESTS, MARKS, ObjectKey, RECEIPTS, TABLES, TOMBSTONES};
-pub use ulid::{is_ulid, ulid, ulid_time};
+pub use ulid::{is_ulid, ulid, ulid_as_uuid, ulid_time};
 
 /// A text that is not a valid name of its kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -73,7 +73,7 @@ fn print_settings(settings: &[Setting]) -> Result<(), Failure> {
         let table = (setting.table.as_str(), setting.index);
         if table != last {
             let header = match setting.table.as_str() {
-                several @ ("source" | "target" | "check") => format!("\n[[{several}]]"),
+                several @ ("source" | "target" | "check" | "notify") => format!("\n[[{several}]]"),
                 one => format!("\n[{one}]"),
             };
             output::print_line(header)?;

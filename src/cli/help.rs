@@ -48,6 +48,7 @@ const GROUPS: &[(&str, &[&str])] = &[
             "source",
             "config",
             "unit",
+            "notify",
             "completions",
             "man",
             "help",

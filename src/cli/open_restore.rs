@@ -12,7 +12,7 @@ pub(super) fn require_none(context: &Context, command: &Command) -> Result<(), F
         Command::Status(_) | Command::Config(_) | Command::Runs(_) | Command::Unit(_) => true,
         Command::Incident(_) | Command::Pause(_) | Command::Resume => true,
         // The agent begins nothing itself; the commands that it runs are refused.
-        Command::Serve(_) => true,
+        Command::Serve(_) | Command::Notify(_) => true,
         // It has a message of its own where another one is open.
         Command::Restore(args) => args.is_resume(),
         Command::Rollback(args) => !args.is_clean(),

@@ -9,6 +9,7 @@ use super::check::{KnownKeys, Nested, keys_of};
 use super::document::ConfigDocument;
 use super::error::ConfigError;
 use super::hooks::RawHooks;
+use super::notify::{RawNotify, collect_channels};
 use super::post_check::{RawExpect, RawFileCheck, RawPostCheck, RawSqlCheck, collect_checks};
 use super::preset::{self, RawSnapshots};
 use super::restore_settings::{RawRestore, RestoreSettings};
@@ -43,6 +44,8 @@ pub(super) struct RawConfig {
     restore: Option<RawRestore>,
     #[serde(default)]
     check: Vec<Spanned<RawPostCheck>>,
+    #[serde(default)]
+    notify: Vec<Spanned<RawNotify>>,
 }
 
 #[derive(Deserialize)]
@@ -120,6 +123,7 @@ pub(super) fn known_keys() -> KnownKeys {
             ("hooks", keys_of::<RawHooks>()),
             ("restore", keys_of::<RawRestore>()),
             ("check", keys_of::<RawPostCheck>()),
+            ("notify", keys_of::<RawNotify>()),
         ],
         nested: vec![
             ("schedule.include", Nested::Free),
@@ -198,6 +202,7 @@ impl RawConfig {
             restore: restore.validate(document, &sources, defaults)?,
             checks: collect_checks(document, &self.check, checks)?,
             schedule,
+            channels: collect_channels(document, &self.notify)?,
             atocore,
             preset_root,
             sources,

@@ -9,7 +9,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::document::ConfigDocument;
 use super::error::ConfigError;
-use super::{CommandLine, Config, PostCheckKind, preset, raw};
+use super::{CommandLine, Config, PostCheckKind, notify, preset, raw};
 use crate::storage::TargetSpec;
 
 /// One key of the effective configuration.
@@ -27,7 +27,10 @@ pub struct Setting {
     pub line: Option<usize>,
 }
 
-/// A default: table, key, value, and the kind of the source that it is for (empty: all).
+/// The kinds of channels that send messages.
+const MESSAGES: &str = "ntfy webhook email command";
+
+/// A default: table, key, value, and the kinds of the table that it is for (empty: all).
 type Default = (&'static str, &'static str, &'static str, &'static str);
 
 const DEFAULTS: &[Default] = &[
@@ -108,6 +111,22 @@ const DEFAULTS: &[Default] = &[
     ("restore", "rollback_after_boot", "false", ""),
     ("check", "when", "[\"restore\", \"drill\"]", ""),
     ("check", "timeout", "\"30s\"", ""),
+    ("notify", "job", "\"backup\"", "healthchecks"),
+    ("notify", "partial", "\"fail\"", "healthchecks"),
+    (
+        "notify",
+        "events",
+        "[\"red\", \"amber\", \"recovered\"]",
+        MESSAGES,
+    ),
+    ("notify", "min_interval", "\"15m\"", MESSAGES),
+    ("notify", "repeat", "\"1d\"", MESSAGES),
+    (
+        "notify",
+        "hold",
+        "none for the result of a run, 5m for all others",
+        MESSAGES,
+    ),
 ];
 
 impl Config {
@@ -162,7 +181,7 @@ impl Viewer<'_> {
                         }
                     }
                 }
-                _ if matches!(*table, "source" | "target" | "check") => {}
+                _ if matches!(*table, "source" | "target" | "check" | "notify") => {}
                 _ => self.table(table, 0, None),
             }
         }
@@ -239,7 +258,8 @@ impl Viewer<'_> {
         self.settings[first..].sort_by_key(|setting| setting.line);
         let is_written = |wanted: &str| entries().any(|(key, _)| key.get_ref() == wanted);
         for (of, key, value, of_kind) in DEFAULTS {
-            let applies = of_kind.is_empty() || kind.as_deref() == Some(*of_kind);
+            let is_one = || of_kind.split(' ').any(|one| kind.as_deref() == Some(one));
+            let applies = of_kind.is_empty() || is_one();
             if *of == name && applies && !is_written(key) {
                 self.default(name, index, key, value);
             }
@@ -251,7 +271,12 @@ impl Viewer<'_> {
             table: table.to_owned(),
             index,
             key: key.to_owned(),
-            value: self.shown(key, value),
+            value: match (table, value.get_ref()) {
+                ("notify", DeValue::String(text)) => {
+                    format!("{:?}", notify::without_secret(key, text))
+                }
+                _ => self.shown(key, value),
+            },
             line: Some(self.document.line(&value.span())),
         });
     }

@@ -14,12 +14,15 @@ use crate::base::error_chain::with_causes;
 use crate::base::ownership;
 use crate::base::walk::{Walked, walk};
 use crate::config::{
-    Config, LoadedConfig, PostCheck, PostCheckKind, Setting, Source, SourceKind, TargetConfig,
+    ChannelKind, Config, LoadedConfig, NotifyChannel, NotifyEvent, PostCheck, PostCheckKind,
+    Setting, Source, SourceKind, TargetConfig,
 };
 use crate::format::signature::{MANIFEST_NAMESPACE, Signer, Trust};
+use crate::notify;
 use crate::packer::seal::Recipients;
 use crate::producer::find_source;
 use crate::storage;
+use operation::FailureNotice;
 
 /// Largest configuration that is read, in bytes.
 const MAX_BYTES: u64 = 16 << 20;
@@ -75,6 +78,7 @@ pub(crate) fn run(loaded: &LoadedConfig, show: bool) -> Result<ConfigReport, Job
     checker.owners();
     checker.second_target();
     checker.schedule();
+    checker.channels();
     let settings = match show {
         true => settings(config)?,
         false => Vec::new(),
@@ -128,6 +132,26 @@ impl ConfigChecker<'_> {
             about: about.to_string(),
             text: text.to_string(),
         });
+    }
+
+    /// Reads the secrets of the channels, and asks for one whose silence is noticed.
+    fn channels(&mut self) {
+        let config = self.config;
+        for channel in &config.channels {
+            if let Err(error) = notify::check_secrets(channel) {
+                self.warn(format!("channel {}", channel.name), error);
+            }
+        }
+        let is_missed = |channel: &NotifyChannel| {
+            let is_watched = matches!(channel.kind, ChannelKind::Healthchecks { .. });
+            is_watched || channel.events.contains(&NotifyEvent::Weekly)
+        };
+        let notice = match config.channels.as_slice() {
+            [] => FailureNotice::Missing,
+            channels if channels.iter().any(is_missed) => FailureNotice::AlsoOfAgent,
+            _ => FailureNotice::FromAgent,
+        };
+        self.notifications(notice);
     }
 
     /// A configuration may have passwords in its commands.

@@ -7,10 +7,13 @@
 //! moved aside, and a new one is begun.
 
 mod acknowledgements;
+mod channels;
 mod jobs;
 mod looks;
 mod marks;
 mod open_findings;
+mod outbox;
+mod reserve;
 mod runs;
 mod stages;
 mod upkeep;
@@ -22,10 +25,12 @@ use chrono::{DateTime, Utc};
 use rusqlite::Connection;
 
 pub use acknowledgements::Acknowledgement;
+pub use channels::{ChannelFinding, ChannelRecord};
 pub use jobs::JobState;
 pub use looks::TargetLook;
 pub use marks::OperatorMark;
 pub use open_findings::OpenFindingKey;
+pub use outbox::{NewOutboxItem, OutboxItem, OutboxTransaction};
 pub use runs::{EndedRun, NewRun, RunFilter, RunRow};
 
 /// Name of the file in the state directory.
@@ -89,6 +94,7 @@ impl History {
                 history.replaced = Some(aside);
                 Ok(history)
             }
+            Err(error) if reserve::free(&path, &error) => Self::open_once(&path),
             other => other,
         }
     }
@@ -124,6 +130,8 @@ impl History {
                 acknowledgements::TABLES,
                 open_findings::TABLES,
                 stages::TABLES,
+                channels::TABLES,
+                outbox::TABLES,
             ];
             let sql = format!(
                 "BEGIN IMMEDIATE; {} PRAGMA user_version={HISTORY_VERSION}; COMMIT;",

@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, LOCATION};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION};
 use reqwest::redirect::Policy;
 use url::{Host, Url};
 
@@ -42,6 +42,15 @@ pub struct ServiceRequest<'a> {
     pub insecure: bool,
     /// How long everything may take.
     pub timeout: Duration,
+}
+
+/// What a request carries that is not JSON, or has headers of its own.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RequestContent<'a> {
+    /// Names and values, in ASCII. They replace the client's own.
+    pub headers: &'a [(&'a str, &'a str)],
+    /// The body.
+    pub body: &'a [u8],
 }
 
 /// The answer of the service.
@@ -122,12 +131,24 @@ pub fn read_token(path: &Path) -> Result<String, ServiceError> {
 impl ServiceRequest<'_> {
     /// Sends the request and waits for the answer.
     pub fn send(&self) -> Result<ServiceAnswer, ServiceError> {
+        self.send_with(None)
+    }
+
+    /// Sends the request with this content and waits for the answer.
+    pub fn send_content(&self, content: RequestContent<'_>) -> Result<ServiceAnswer, ServiceError> {
+        self.send_with(Some(content))
+    }
+
+    fn send_with(
+        &self,
+        content: Option<RequestContent<'_>>,
+    ) -> Result<ServiceAnswer, ServiceError> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(|error| ServiceError::NoConnection(error.to_string()))?;
         let answer = runtime.block_on(async {
-            let answered = tokio::time::timeout(self.timeout, self.exchange());
+            let answered = tokio::time::timeout(self.timeout, self.exchange(content));
             answered
                 .await
                 .unwrap_or(Err(ServiceError::Late(self.timeout)))
@@ -137,8 +158,14 @@ impl ServiceRequest<'_> {
         answer
     }
 
-    async fn exchange(&self) -> Result<ServiceAnswer, ServiceError> {
-        let request = self.request()?;
+    async fn exchange(
+        &self,
+        content: Option<RequestContent<'_>>,
+    ) -> Result<ServiceAnswer, ServiceError> {
+        let mut request = self.request()?;
+        if let Some(content) = content {
+            self.fill(&mut request, content)?;
+        }
         let client = client(request.url())?;
         let answer = client.execute(request).await;
         let mut answer = answer.map_err(|error| self.failure(error))?;
@@ -180,6 +207,22 @@ impl ServiceRequest<'_> {
             *request.body_mut() = Some(body.to_string().into());
         }
         Ok(request)
+    }
+
+    fn fill(
+        &self,
+        request: &mut reqwest::Request,
+        content: RequestContent<'_>,
+    ) -> Result<(), ServiceError> {
+        for (name, value) in content.headers {
+            let malformed = |_| ServiceError::Malformed(format!("a header {name}"));
+            let value = HeaderValue::from_str(value).map_err(malformed)?;
+            let malformed = |_| ServiceError::Malformed(format!("a header {name}"));
+            let name = HeaderName::from_bytes(name.as_bytes()).map_err(malformed)?;
+            request.headers_mut().insert(name, value);
+        }
+        *request.body_mut() = Some(content.body.to_vec().into());
+        Ok(())
     }
 
     fn failure(&self, error: reqwest::Error) -> ServiceError {

@@ -219,6 +219,17 @@ END";
 /// A second target that was away during a backup.
 const AWAY: &str = "printf '[[target]]\nname = \"second\"\nurl = \"./second\"\n' >>c.toml
     sealift backup; mkdir second";
+/// One channel that works, and one that does not.
+const CHANNELS: &str = "cat >>c.toml <<END
+[[notify]]
+name = \"ok\"
+kind = \"command\"
+command = [\"true\"]
+[[notify]]
+name = \"broken\"
+kind = \"command\"
+command = [\"false\"]
+END";
 
 const DAMAGED: &str = "for f in repo/dalidou/archives/*/*.age; do printf x >>$f; done";
 
@@ -276,6 +287,8 @@ const SCENARIOS: &[Scenario] = &[
         "ack shrunk --source data --note n",
         0,
     ),
+    scenario("notify test", Backup, CHANNELS, "notify test ok", 0),
+    scenario("notify test", Backup, CHANNELS, "notify test", 1),
     scenario("verify", Backup, "", "verify --data --identity key.txt", 0),
     scenario(
         "verify",

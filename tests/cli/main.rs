@@ -25,6 +25,7 @@ mod json;
 mod known_signers;
 mod list_and_status;
 mod listing;
+mod notify;
 mod paper;
 mod procedure;
 mod progress;

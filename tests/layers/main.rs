@@ -1,6 +1,6 @@
 //! DESIGN's layers, held by reading what the sources import.
 //!
-//! `cli → serve → jobs → stages (producer, packer, shipper, restore, prune, scrub, checks) → repository, config → storage, keys, state
+//! `cli → serve → jobs → stages (producer, packer, shipper, restore, prune, scrub, checks, notify) → repository, config → storage, keys, state
 //! → format, retention → base`.
 #![allow(
     clippy::disallowed_methods,
@@ -25,7 +25,7 @@ const LAYERS: &[&[&str]] = &[
     &["storage", "keys", "state"],
     &["repository", "config"],
     &[
-        "producer", "packer", "shipper", "restore", "prune", "scrub", "checks",
+        "producer", "packer", "shipper", "restore", "prune", "scrub", "checks", "notify",
     ],
     &["jobs"],
     &["serve"],
@@ -289,6 +289,7 @@ fn only_targets_name_object_store() {
     only_in("object_store", &["storage"]);
     only_in("reqwest", &["storage"]);
     only_in("openssh_sftp_client", &["storage/sftp"]);
+    only_in("lettre", &["notify/email.rs", "config/notify"]);
 }
 
 #[test]

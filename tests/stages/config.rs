@@ -1,6 +1,7 @@
 //! The configuration: what is accepted, what is refused with a useful word, and that what is in
 //! `deploy/` is accepted.
 
+mod notify;
 mod procedure;
 
 use std::path::{Path, PathBuf};

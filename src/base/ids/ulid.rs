@@ -36,6 +36,27 @@ pub fn ulid_time(id: &str) -> Option<DateTime<Utc>> {
     DateTime::from_timestamp_millis(millis)
 }
 
+/// Returns the ULID `text` as a UUID, the 128 bits in the other form; `None`: it is no ULID.
+pub fn ulid_as_uuid(text: &str) -> Option<String> {
+    if text.len() != 26 {
+        return None;
+    }
+    let mut value = 0u128;
+    for byte in text.bytes() {
+        let digit = ID_DIGITS.iter().position(|known| *known == byte)?;
+        value = value << 5 | digit as u128;
+    }
+    let hex = format!("{value:032x}");
+    let parts = [
+        &hex[..8],
+        &hex[8..12],
+        &hex[12..16],
+        &hex[16..20],
+        &hex[20..],
+    ];
+    Some(parts.join("-"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,5 +85,21 @@ mod tests {
             ulid(DateTime::from_timestamp_millis(1_469_918_176_385).unwrap())
                 .starts_with("01ARYZ6S41")
         );
+    }
+
+    #[test]
+    fn a_ulid_is_a_uuid_in_another_form() {
+        let uuid = ulid_as_uuid("01ARZ3NDEKTSV4RRFFQ69G5FAV");
+        assert_eq!(
+            uuid.as_deref(),
+            Some("01563e3a-b5d3-d676-4c61-efb99302bd5b")
+        );
+        for other in [
+            "",
+            "01ARZ3NDEKTSV4RRFFQ69G5FAVX",
+            "01ARZ3NDEKTSV4RRFFQ69G5FAI",
+        ] {
+            assert_eq!(ulid_as_uuid(other), None);
+        }
     }
 }

@@ -554,6 +554,17 @@ pub(in crate::cli) const PAGES: &[Page] = &[
         "with --once: a run finished, but something was skipped or a target is behind",
     ),
     page(
+        "notify test",
+        &[
+            (
+                "sealift notify test",
+                "Send a message to each channel of the configuration",
+            ),
+            ("sealift notify test phone", "Send one to this channel"),
+        ],
+        "",
+    ),
+    page(
         "sync",
         &[
             (

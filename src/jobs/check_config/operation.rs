@@ -17,10 +17,6 @@ const OF_PRESET: (u32, u32) = (1000, 1000);
 
 /// What notices that backups fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(
-    dead_code,
-    reason = "the caller makes it from [[notify]], which is parsed in another part"
-)]
 pub(crate) enum FailureNotice {
     /// No notification channel is configured.
     Missing,
@@ -100,10 +96,6 @@ impl ConfigChecker<'_> {
     }
 
     /// Advises a channel that reports failed backups, and one that notices that the agent is gone.
-    #[allow(
-        dead_code,
-        reason = "called once [[notify]] is parsed, with what it says"
-    )]
     pub(super) fn notifications(&mut self, notice: FailureNotice) {
         match notice {
             FailureNotice::AlsoOfAgent => {}
