@@ -7,6 +7,7 @@
 //! and any third machine judge them with [`judge`].
 
 mod judge;
+mod key;
 #[cfg(test)]
 mod tests;
 
@@ -19,6 +20,7 @@ use crate::format::manifest::ManifestName;
 use crate::format::signature::{SignatureError, Signer};
 
 pub use judge::{JudgedReceipt, ReceiptContext, ReceiptFile, ReceiptRefusal, WitnessState, judge};
+pub use key::{ReceiptKey, Schemas, keyed_schema, salt_of};
 
 /// SSHSIG namespace of signatures on receipts.
 pub const RECEIPT_NAMESPACE: &str = "sealift-receipt";

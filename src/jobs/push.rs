@@ -22,6 +22,7 @@ mod inventory;
 pub mod lineage;
 pub mod looks;
 mod marks;
+mod receipt_key;
 mod request;
 mod resealing;
 mod rest;

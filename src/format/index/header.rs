@@ -77,6 +77,10 @@ pub struct DatabaseRecord {
     pub tables: BTreeMap<String, u64>,
     /// `ok`, or the first line that SQLite's check printed.
     pub integrity: String,
+    /// SHA-256 of the names of its tables and their columns, for this host's own memory: no index
+    /// holds it. `None`: this record was read.
+    #[serde(skip)]
+    pub schema: Option<Hash>,
 }
 
 /// An archive line: the identity of one archive's tar stream.
