@@ -7,6 +7,7 @@ mod error;
 mod known;
 pub mod probe;
 pub mod read_archive;
+mod receipts;
 mod statements;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -26,6 +27,7 @@ use crate::storage::{ErrorKind, Listed, Storage, TargetError};
 
 pub use error::RepositoryError;
 pub use known::{parse_known, require_hash};
+pub use receipts::{ReceiptListing, StoredReceipt, StoredReceipts};
 pub use statements::{Marks, SeenMark};
 
 /// Small objects fetched at a time.

@@ -57,7 +57,7 @@ pub use open::{
     open_with, runs_programs,
 };
 pub use patience::Patience;
-pub use place::place;
+pub use place::{place, place_without_user};
 pub use service_client::{ServiceAnswer, ServiceError, ServiceRequest, is_private_way, read_token};
 pub use spec::TargetSpec;
 pub(crate) use via::{ViaCommand, ViaEnd, ViaInput, ViaOutput, ViaProcess};

@@ -28,7 +28,7 @@ const GROUPS: &[(&str, &[&str])] = &[
         "Everyday",
         &["backup", "status", "list", "ls", "stats", "verify"],
     ),
-    ("Restore", &["restore", "rollback", "open"]),
+    ("Restore", &["restore", "rollback", "drill", "open"]),
     ("Keys", &["key", "remote"]),
     (
         "Maintenance",

@@ -9,6 +9,7 @@ use super::Context;
 use super::failure::{Failure, Outcome};
 use super::hosts;
 use super::output;
+use super::proof;
 use super::target_args::Side;
 use super::verdict;
 use crate::jobs::status::{
@@ -107,6 +108,9 @@ fn print(report: &StatusReport) -> Result<(), Failure> {
     }
     if report.targets.is_empty() {
         output::print_line("no target is configured, so nothing is backed up off this host")?;
+    }
+    if let Some(proof) = &report.proof {
+        proof::print(proof)?;
     }
     report.targets.iter().try_for_each(print_target)
 }

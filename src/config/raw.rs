@@ -11,6 +11,7 @@ use super::error::ConfigError;
 use super::hooks::RawHooks;
 use super::post_check::{RawExpect, RawFileCheck, RawPostCheck, RawSqlCheck, collect_checks};
 use super::preset::{self, RawSnapshots};
+use super::proof::RawProof;
 use super::restore_settings::{RawRestore, RestoreSettings};
 use super::source::{RawSource, atocore_source, collect_sources, written_sources};
 use super::value::{ValueText, optional};
@@ -39,6 +40,7 @@ pub(super) struct RawConfig {
     spool: Option<RawSpool>,
     hooks: Option<RawHooks>,
     restore: Option<RawRestore>,
+    proof: Option<RawProof>,
     #[serde(default)]
     check: Vec<Spanned<RawPostCheck>>,
 }
@@ -116,18 +118,28 @@ pub(super) fn known_keys() -> KnownKeys {
             ("hooks", keys_of::<RawHooks>()),
             ("restore", keys_of::<RawRestore>()),
             ("check", keys_of::<RawPostCheck>()),
+            ("proof", keys_of::<RawProof>()),
         ],
-        nested: vec![
+        nested: [
             ("target.retention", Nested::Known(keys_of::<RawRetention>())),
             ("restore.map", Nested::Free),
-            ("check.body", Nested::Free),
-            ("check.explain", Nested::Free),
-            ("check.expect", Nested::Known(keys_of::<RawExpect>())),
-            ("check.expect.json", Nested::Free),
-            ("check.sql", Nested::Known(keys_of::<RawSqlCheck>())),
-            ("check.file", Nested::Known(keys_of::<RawFileCheck>())),
-        ],
+        ]
+        .into_iter()
+        .chain(nested_of_checks())
+        .collect(),
     }
+}
+
+/// Returns the tables in `[[check]]`, and their keys.
+pub(super) fn nested_of_checks() -> Vec<(&'static str, Nested)> {
+    vec![
+        ("check.body", Nested::Free),
+        ("check.explain", Nested::Free),
+        ("check.expect", Nested::Known(keys_of::<RawExpect>())),
+        ("check.expect.json", Nested::Free),
+        ("check.sql", Nested::Known(keys_of::<RawSqlCheck>())),
+        ("check.file", Nested::Known(keys_of::<RawFileCheck>())),
+    ]
 }
 
 impl RawConfig {
@@ -198,6 +210,10 @@ impl RawConfig {
             hooks: match &self.hooks {
                 Some(raw) => raw.validate(document)?,
                 None => Default::default(),
+            },
+            proof: match &self.proof {
+                Some(raw) => Some(raw.validate(document)?),
+                None => None,
             },
             pack: pack(document, self.pack)?,
             patience: Patience::default(),

@@ -3,6 +3,7 @@
 mod checks;
 pub(crate) mod hosts;
 mod last_run;
+pub(crate) mod proof;
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -13,6 +14,7 @@ use serde::{Serialize, Serializer};
 use super::context::{FrontEnd, open_catalog, runtime};
 use super::error::JobError;
 use super::push::{PresentSigner, Target, resealing};
+use super::receipts::look_at_receipts;
 use super::restore_in_place;
 use super::shrunk::{self, ShrinkFinding};
 use super::signer_change::present_signer;
@@ -24,16 +26,18 @@ use crate::base::panics::caught;
 use crate::base::progress::Stage;
 use crate::base::units::count;
 use crate::config::{Config, TargetConfig};
-use crate::format::chain::{ChainError, Finding};
+use crate::format::chain::{Chain, ChainError, Finding};
 use crate::format::signature::Trust;
 use crate::keys::recipients::Recipients;
 use crate::repository::{HostFolder, RepositoryError};
 use crate::scrub::Problem;
 use crate::state::catalog::{Catalog, PublicationState};
+use crate::state::history::History;
 use crate::state::restores::{self, RestoreStep};
 use crate::storage::TargetSpec;
 use checks::{STALE, incomplete, stale};
 pub(crate) use last_run::{LastRun, RUNNING, UNFINISHED};
+use proof::{ProofFacts, proof_facts};
 
 /// A stamp may be this far ahead of the clock: several snapshots within one second get such stamps,
 /// and clocks differ.
@@ -59,6 +63,9 @@ pub(crate) struct StatusReport {
     pub(crate) restore_open: Option<RestoreOpenFinding>,
     /// Safety copies of restores in place that may be deleted. They need no attention.
     pub(crate) safety_copies: Vec<SafetyCopyReminder>,
+    /// Which snapshots were restored for proof, and which keys are known to exist. `None`: the
+    /// history of this host cannot be read, or there is none yet.
+    pub(crate) proof: Option<ProofFacts>,
 }
 
 /// A restore in place that has begun and not ended: the data may be between two states.
@@ -240,6 +247,24 @@ pub(crate) fn run(
         findings: shrunk::read(config, catalog.as_ref(), now),
         restore_open,
         safety_copies,
+        proof: remembered_proof(config, catalog.as_ref(), front),
+    })
+}
+
+/// Returns what is known of proofs. If it cannot be read, that is a warning.
+fn remembered_proof(
+    config: &Config,
+    catalog: Option<&Catalog>,
+    front: &dyn FrontEnd,
+) -> Option<ProofFacts> {
+    let read = || {
+        let history = History::open_existing(&config.state)?;
+        let facts = history.map(|history| proof_facts(config, &history, catalog));
+        facts.transpose()
+    };
+    read().unwrap_or_else(|error: JobError| {
+        front.warn(&error.with_causes());
+        None
     })
 }
 
@@ -361,7 +386,13 @@ async fn look(
     let folder = HostFolder::new(target.target.clone(), config.host.clone());
     let trust = own_trust(config, front)?;
     match caught(examine(config, &folder, (&trust, signer), now, health)).await {
-        Ok(Ok(())) => {}
+        Ok(Ok(chain)) => {
+            let place = (target.name.as_str(), &folder);
+            if let Err(error) = look_at_receipts(config, place, &chain, front).await {
+                let text = format!("its receipts cannot be read: {}", error.with_causes());
+                health.notes.push(text);
+            }
+        }
         Ok(Err(error)) => {
             if let RepositoryError::Chain(ChainError::Empty(_)) = error {
                 // The catalog remembers snapshots, and the target has none.
@@ -380,7 +411,7 @@ async fn examine(
     (trust, signer): (&Trust, Option<&PresentSigner>),
     now: DateTime<Utc>,
     health: &mut TargetHealth,
-) -> Result<(), RepositoryError> {
+) -> Result<Chain, RepositoryError> {
     let chain = folder.chain(trust).await?;
     // `sync` brings snapshots that this host's catalog does not know to be there.
     for snapshot in &chain.snapshots {
@@ -400,7 +431,7 @@ async fn examine(
         }
     }
     let Some(newest) = chain.snapshots.last() else {
-        return Ok(());
+        return Ok(chain);
     };
     let core = &newest.manifest.core;
     if let (Some(stamp), Some(sequence)) = (health.newest, health.sequence)
@@ -424,5 +455,5 @@ async fn examine(
             opens_in_full: table.rows.values().all(|row| opens(&row.recipient_set)),
         });
     }
-    Ok(())
+    Ok(chain)
 }

@@ -10,6 +10,7 @@ mod acknowledgements;
 mod jobs;
 mod looks;
 mod marks;
+mod receipts;
 mod runs;
 
 use std::path::{Path, PathBuf};
@@ -22,6 +23,7 @@ pub use acknowledgements::Acknowledgement;
 pub use jobs::JobState;
 pub use looks::TargetLook;
 pub use marks::OperatorMark;
+pub use receipts::{ReceiptLook, RememberedReceipt};
 pub use runs::{EndedRun, NewRun, RunFilter, RunRow};
 
 /// Name of the file in the state directory.
@@ -115,6 +117,7 @@ impl History {
                 jobs::TABLES,
                 looks::TABLES,
                 marks::TABLES,
+                receipts::TABLES,
                 acknowledgements::TABLES,
             ];
             let sql = format!(

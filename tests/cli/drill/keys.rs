@@ -1,0 +1,1 @@
+//! `key prove`: an identity is known to exist.
