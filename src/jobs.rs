@@ -18,6 +18,7 @@ pub(crate) mod forget_local;
 pub(crate) mod in_place_content;
 pub(crate) mod init;
 pub(crate) mod kept_tags;
+pub(crate) mod key_proof;
 pub(crate) mod list;
 pub(crate) mod local_retention;
 pub(crate) mod local_snapshots;

@@ -1,5 +1,7 @@
 //! `key …`: commands for the key holder's machine. A host that backs up never needs them.
 
+mod prove;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -26,6 +28,8 @@ pub(super) enum KeyCommand {
     Show(ShowArgs),
     /// Check that an identity can decrypt for these recipients
     Check(CheckArgs),
+    /// Show that an identity exists: open the newest snapshot's index, and leave a signed receipt
+    Prove(prove::ProveArgs),
 }
 
 #[derive(Debug, Args)]
@@ -90,6 +94,7 @@ pub(super) fn run(context: &Context, command: &KeyCommand) -> Result<Outcome, Fa
         KeyCommand::Generate(args) => generate(context, args),
         KeyCommand::Show(args) => show(context, args),
         KeyCommand::Check(args) => check(context, args),
+        KeyCommand::Prove(args) => prove::run(context, args),
     }
 }
 

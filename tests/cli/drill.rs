@@ -104,7 +104,9 @@ impl Drilling {
 
     fn drill_command(&self, arguments: &[&str]) -> Command {
         let mut command = self.command(&["--json", "drill"]);
-        command.args(["--signer", "allowed_signers"]).args(arguments);
+        command
+            .args(["--signer", "allowed_signers"])
+            .args(arguments);
         command
     }
 
@@ -200,7 +202,15 @@ fn a_drill_leaves_a_receipt_that_the_host_believes() {
     // Stock tools verify the receipt.
     let dir = drilling.host.folder().join("receipts");
     let verified = Command::new("ssh-keygen")
-        .args(["-Y", "verify", "-I", "drill@laptop", "-n", "sealift-receipt", "-f"])
+        .args([
+            "-Y",
+            "verify",
+            "-I",
+            "drill@laptop",
+            "-n",
+            "sealift-receipt",
+            "-f",
+        ])
         .arg(drilling.path("allowed_signers"))
         .arg("-s")
         .arg(dir.join(&receipts[1]))
@@ -229,7 +239,10 @@ fn other_columns_ask_for_another_proof() {
     drilling.host.backup();
     at(&mut drilling, 4);
     let proof = drilling.proof();
-    assert_eq!(proof["schema_changed_at"], "2026-11-29T03:00:00Z", "{proof}");
+    assert_eq!(
+        proof["schema_changed_at"], "2026-11-29T03:00:00Z",
+        "{proof}"
+    );
     drilling.drill(&[], 0);
     assert_eq!(drilling.proof()["schema_changed_at"], Value::Null);
 }
@@ -293,7 +306,10 @@ fn what_says_nothing_about_the_snapshot_leaves_no_receipt() {
     assert_eq!(report["uploaded"], false);
     assert!(drilling.receipts().is_empty());
     let kept = PathBuf::from(report["kept"].as_str().unwrap());
-    assert_eq!(fs::read_to_string(kept.join("data/plans.txt")).unwrap(), SECRET);
+    assert_eq!(
+        fs::read_to_string(kept.join("data/plans.txt")).unwrap(),
+        SECRET
+    );
     // A later drill leaves what was kept alone.
     drilling.drill(&[], 0);
     assert!(kept.exists());
@@ -414,7 +430,11 @@ fn every_kind_of_target_has_its_turn() {
     let (s3, ssh) = (S3Server::start(), SshServer::start(""));
     let (endpoint, command) = (s3.endpoint(), ssh.ssh());
     let places = [
-        ("bucket", format!("s3://{BUCKET}/x"), format!("endpoint = {endpoint:?}\npath_style = true")),
+        (
+            "bucket",
+            format!("s3://{BUCKET}/x"),
+            format!("endpoint = {endpoint:?}\npath_style = true"),
+        ),
         ("mirror", ssh.url("/one"), format!("ssh = {command:?}")),
         ("store", ssh.sftp_url("/two"), format!("ssh = {command:?}")),
     ];
@@ -422,7 +442,8 @@ fn every_kind_of_target_has_its_turn() {
     let mut from = vec!["\"./repo\"".to_owned()];
     for (name, url, options) in &places {
         config += &format!("\n[[target]]\nname = {name:?}\nurl = {url:?}\n{options}\n");
-        let mut add = drilling.command(&["remote", "add", name, url, "--signer", "allowed_signers"]);
+        let mut add =
+            drilling.command(&["remote", "add", name, url, "--signer", "allowed_signers"]);
         match *name {
             "bucket" => add.args(["--endpoint", &endpoint]),
             _ => add.args(["--ssh", &command]),

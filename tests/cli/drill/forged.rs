@@ -30,7 +30,12 @@ fn line(receipt: &Value, original: &str) -> Vec<u8> {
         .as_object()
         .unwrap()
         .keys()
-        .map(|key| (original.find(&format!("\"{key}\":")).unwrap_or(usize::MAX), key))
+        .map(|key| {
+            (
+                original.find(&format!("\"{key}\":")).unwrap_or(usize::MAX),
+                key,
+            )
+        })
         .collect();
     keys.sort();
     for (index, (_, key)) in keys.into_iter().enumerate() {
@@ -67,7 +72,11 @@ fn forged_receipts_are_refused_and_change_nothing() {
     let original = fs::read_to_string(dir.join(&receipts[0])).unwrap();
     let place = receipts[0].rsplit_once('-').unwrap().0.to_owned();
     let good: Value = serde_json::from_str(&original).unwrap();
-    assert_eq!(line(&good, &original), original.as_bytes(), "the test's own writer");
+    assert_eq!(
+        line(&good, &original),
+        original.as_bytes(),
+        "the test's own writer"
+    );
     let driller = Signer::load(&drilling.path("drill")).unwrap();
     let host = Signer::load(&drilling.path("c.signer")).unwrap();
     let stranger = drilling.signer("stranger");
@@ -94,25 +103,46 @@ fn forged_receipts_are_refused_and_change_nothing() {
         ("witness", json!("00".repeat(32)), "witness"),
         ("restored", Value::Null, "not what was restored"),
     ] {
-        add(plant(&drilling, &edited(key, value), &place, Some(&driller)), reason);
+        add(
+            plant(&drilling, &edited(key, value), &place, Some(&driller)),
+            reason,
+        );
     }
     let target = json!({ "name": "folder", "id": "00".repeat(8) });
-    add(plant(&drilling, &edited("target", target), &place, Some(&driller)), "witness");
+    add(
+        plant(&drilling, &edited("target", target), &place, Some(&driller)),
+        "witness",
+    );
     let other = edited("tool", json!("sealift 8"));
-    add(plant(&drilling, &other, &place, Some(&stranger)), "may not sign");
+    add(
+        plant(&drilling, &other, &place, Some(&stranger)),
+        "may not sign",
+    );
     let other = edited("tool", json!("sealift 7"));
-    add(plant(&drilling, &other, &place, Some(&host)), "the host's own key");
+    add(
+        plant(&drilling, &other, &place, Some(&host)),
+        "the host's own key",
+    );
     let other = edited("tool", json!("sealift 6"));
     add(plant(&drilling, &other, &place, None), "no signature");
     let large = vec![b' '; (64 << 10) + 1];
-    add(plant(&drilling, &large, &place, Some(&driller)), "larger than");
-    add(plant(&drilling, b"\xff\xfe", &place, Some(&driller)), "not UTF-8");
+    add(
+        plant(&drilling, &large, &place, Some(&driller)),
+        "larger than",
+    );
+    add(
+        plant(&drilling, b"\xff\xfe", &place, Some(&driller)),
+        "not UTF-8",
+    );
     let blank = [original.as_bytes(), b" "].concat();
     add(plant(&drilling, &blank, &place, Some(&driller)), "");
     // The good one under another snapshot's name, and one of a snapshot that never was.
     let moved = format!("00000007-{}", place.split_once('-').unwrap().1);
     let again = original.as_bytes();
-    add(plant(&drilling, again, &moved, Some(&driller)), "never published");
+    add(
+        plant(&drilling, again, &moved, Some(&driller)),
+        "never published",
+    );
     let (count, proof) = (expected.len() as u64, drilling.proof());
     for key in ["newest", "targets", "keys", "schema_changed_at"] {
         assert_eq!(proof[key], before[key], "{key}");
@@ -143,7 +173,10 @@ fn many_receipts_take_bounded_time_and_do_not_hide_the_good_one() {
     let receipts = drilling.receipts();
     let (sequence, stamp) = {
         let mut parts = receipts[0].split('-');
-        (parts.next().unwrap().to_owned(), parts.next().unwrap().to_owned())
+        (
+            parts.next().unwrap().to_owned(),
+            parts.next().unwrap().to_owned(),
+        )
     };
     let dir = drilling.host.folder().join("receipts");
     let many = if is_long() { 100_000 } else { 2_000 };
@@ -161,7 +194,10 @@ fn many_receipts_take_bounded_time_and_do_not_hide_the_good_one() {
     let proof = drilling.proof();
     let took = began.elapsed();
     println!("status with {many} planted receipts took {took:?}");
-    assert!(took < Duration::from_secs(if is_long() { 60 } else { 20 }), "{took:?}");
+    assert!(
+        took < Duration::from_secs(if is_long() { 60 } else { 20 }),
+        "{took:?}"
+    );
     assert_eq!(proof["newest"], before["newest"]);
     assert!(proof["receipts"].as_array().unwrap().len() < 100);
     let seen = proof["refused"].as_u64().unwrap() + proof["unread"].as_u64().unwrap();
