@@ -1,7 +1,8 @@
 //! Reads one host's folder on a target, and decides which of its objects to believe.
 //!
 //! Small objects are fetched whole, within limits. No object is believed by its name: pages must
-//! hash to theirs, and manifests pass through a [`Gathering`]. Only [`probe`] writes.
+//! hash to theirs, and manifests pass through a [`Gathering`]. Only [`probe`] and [`receipts`]
+//! write.
 
 mod error;
 mod known;

@@ -27,13 +27,13 @@ const DRILL: &str = "drill";
 pub const SERVICE_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long the checks are repeated until they pass.
 pub const CHECK_TIMEOUT: Duration = Duration::from_secs(180);
-/// An older snapshot has its turn once in so many drills.
+/// Number of drills of which one restores an older snapshot.
 pub const RANDOM_OLDER: u32 = 4;
 
 /// Which snapshot is drilled if the command line does not say.
 #[derive(Debug, Clone)]
 pub enum DrillSnapshot {
-    /// Any live snapshot, drawn anew each time.
+    /// Any live snapshot, drawn by lot each time.
     Random,
     /// This one.
     Chosen(SnapshotChoice),
@@ -70,7 +70,7 @@ pub struct DrillConfig {
     pub snapshot: DrillSnapshot,
     /// Each place has its turn; else the first one is always drilled.
     pub every_target: bool,
-    /// Once in so many drills an older snapshot is restored. `None`: never.
+    /// Number of drills of which one restores an older snapshot. `None`: none does.
     pub random_older: Option<u32>,
     /// Starts a service on the restored data. `None`: nothing is started.
     pub start: Option<CommandLine>,

@@ -56,7 +56,7 @@ pub(crate) struct DrillTurn {
     pub(crate) snapshot: DrillSnapshot,
     /// Each place has its turn; else the first one is drilled.
     pub(crate) every_target: bool,
-    /// Once in so many drills an older snapshot is restored instead of the latest. `None`: never.
+    /// Number of drills of which one restores an older snapshot. `None`: none does.
     pub(crate) random_older: Option<u32>,
 }
 

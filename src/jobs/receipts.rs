@@ -24,11 +24,11 @@ use crate::state::history::{History, HistoryError};
 /// Refused receipts that are named; of the others only their number is kept.
 const MOST_REFUSED: usize = 20;
 
-/// What the judge of receipts knows besides the chain.
+/// What the judge of receipts knows in addition to the chain.
 pub(crate) struct ReceiptKnowledge<'a> {
     /// Who may sign receipts, and manifests.
     pub(crate) trust: &'a Trust,
-    /// Fingerprints of keys that sign the host's manifests, besides those of the chain.
+    /// Fingerprints of keys that sign the host's manifests; those of the chain are known.
     pub(crate) host_signers: &'a [String],
     /// The salt and the schemas of the snapshots that this host made, by core.
     pub(crate) keys: &'a HashMap<Hash, ReceiptKey>,

@@ -199,7 +199,7 @@ fn a_drill_leaves_a_receipt_that_the_host_believes() {
     // Without a look the host knows it, too.
     let remembered = drilling.host.json_exits(&["status", "--offline"], &[0, 3]);
     assert_eq!(remembered["proof"]["newest"], proof["newest"]);
-    // Whoever restores without Sealift does not see it.
+    // A restore without Sealift does not see it.
     drilling.host.recover("latest", "recovered");
     // Stock tools verify the receipt.
     let dir = drilling.host.folder().join("receipts");

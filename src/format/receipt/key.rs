@@ -14,7 +14,7 @@ pub type Schemas = BTreeMap<String, Option<Hash>>;
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReceiptKey {
-    /// The salt: whoever knows it can make the witness of a receipt.
+    /// The salt: with it the witness of a receipt can be made.
     #[serde(with = "salt_text")]
     pub salt: [u8; 32],
     /// The schemas.

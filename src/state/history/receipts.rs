@@ -25,7 +25,7 @@ pub struct RememberedReceipt {
     pub judged: String,
 }
 
-/// What a look at the receipts of a target showed besides those that are believed.
+/// What a look at the receipts of a target showed, without those that are believed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReceiptLook {
     /// The target's name.

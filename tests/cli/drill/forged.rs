@@ -164,7 +164,7 @@ fn forged_receipts_are_refused_and_change_nothing() {
     assert!(text.contains("not believed"), "{text}");
 }
 
-/// Kind: somebody fills the folder.
+/// Kind: an owner of the target fills the folder.
 #[test]
 fn many_receipts_take_bounded_time_and_do_not_hide_the_good_one() {
     let drilling = Drilling::new("");
