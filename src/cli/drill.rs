@@ -23,6 +23,7 @@ use crate::jobs::context::{FrontEnd as _, runtime};
 use crate::jobs::drill::{
     self, AfterDrill, DrillPlace, DrillReport, DrillRequest, DrillService, DrillTurn, ReceiptUpload,
 };
+use crate::jobs::init::write_new_file;
 use crate::restore::open::Identities;
 use crate::storage::{self, TargetSpec};
 
@@ -54,6 +55,9 @@ pub(super) struct DrillArgs {
     /// Do not put the receipt on the target
     #[arg(long)]
     no_upload: bool,
+    /// Write the receipt to this new file, too, for `key prove --upload`
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
     /// A shell line that starts a service on the restored files, which are in $SEALIFT_RESTORED
     #[arg(long, value_name = "COMMAND", requires = "stop")]
     start: Option<String>,
@@ -142,6 +146,9 @@ pub(super) fn run(context: &Context, args: &DrillArgs) -> Result<Outcome, Failur
         max_bytes: config.and_then(|config| config.max_bytes),
     };
     let report = drill::run(&request, &runtime, context)?;
+    if let (Some(to), Some(signed)) = (&args.output, &report.signed) {
+        write_new_file(to, &signed.file(), 0o644)?;
+    }
     print(context, &report)?;
     Ok(match report.is_clean() && away.is_empty() {
         true => Outcome::Complete,

@@ -24,6 +24,7 @@ use tokio::runtime::Runtime;
 
 use super::context::FrontEnd;
 use super::error::JobError;
+use super::key_proof::SignedReceipt;
 use super::receipts::{ReceiptKnowledge, read_receipts};
 use crate::base::clock;
 use crate::base::error_chain::with_causes;
@@ -126,9 +127,10 @@ pub(crate) fn run(
     let mut report = DrillReport::of(&receipt, &rehearsal, place);
     let objects = receipt.sign(&request.signer)?;
     report.receipt = objects[1].0.to_string();
+    let signed = SignedReceipt { receipt, objects };
     if request.upload == ReceiptUpload::Put {
         front.stage(Stage::Publishing, Some(place.folder.target.label()));
-        let put = runtime.block_on(place.folder.put_receipt(&objects));
+        let put = runtime.block_on(place.folder.put_receipt(&signed.objects));
         put.map_err(|error| {
             JobError::work(error).with_next(
                 "the snapshot was drilled, and its receipt could not be put there: these credentials must be able to add \
@@ -137,6 +139,7 @@ pub(crate) fn run(
         })?;
         report.uploaded = true;
     }
+    report.signed = Some(signed);
     Ok(report)
 }
 

@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use sealift::format::signature::Signer;
@@ -11,7 +13,7 @@ use serde_json::Value;
 use crate::support::files::files;
 use crate::support::host::{Host, SEALIFT, texts};
 use crate::support::rsync::SshServer;
-use crate::support::s3::{BUCKET, S3Server};
+use crate::support::s3::{BUCKET, S3Server, error_answer};
 
 mod forged;
 mod keys;
@@ -187,8 +189,8 @@ fn a_drill_leaves_a_receipt_that_the_host_believes() {
     assert_ne!(receipt["machine"], "");
     let proof = drilling.proof();
     assert_eq!(proof["newest"]["by"], "drill@laptop");
-    assert_eq!(proof["newest"]["target"], "repo", "{proof}");
-    assert_eq!(proof["targets"]["repo"]["sequence"], 1);
+    assert_eq!(proof["newest"]["target"], "folder", "{proof}");
+    assert_eq!(proof["targets"]["folder"]["sequence"], 1);
     assert_eq!(proof["receipts"][0]["witness"], "right");
     assert_eq!(proof["keys"][0]["by"], "drill@laptop");
     assert_eq!(proof["schema_changed_at"], Value::Null);
@@ -483,7 +485,7 @@ fn every_kind_of_target_has_its_turn() {
     let output = s3.output_of(&mut status);
     let status: Value = serde_json::from_slice(&output.stdout).unwrap();
     let proof = &status["proof"];
-    for (name, sequence) in [("repo", 2), ("bucket", 2), ("mirror", 2), ("store", 1)] {
+    for (name, sequence) in [("folder", 2), ("bucket", 2), ("mirror", 2), ("store", 1)] {
         assert_eq!(proof["targets"][name]["sequence"], sequence, "{proof}");
     }
     assert_eq!(proof["newest"]["sequence"], 2);
@@ -518,4 +520,87 @@ fn the_last_proven_snapshot_outlives_every_policy() {
     // By name only with a confirmation.
     let (_, err) = drilling.host.exits_any(&["prune", "--forget", "3"], &[1]);
     assert!(err.contains("a drill restored"), "{err}");
+}
+
+/// The S3 policy that docs/proof.md shows for a machine that drills.
+#[test]
+fn credentials_that_only_add_receipts_will_do() {
+    let drilling = Drilling::without_backup("");
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/proof.md"));
+    assert!(text.unwrap().contains(
+        "\"s3:PutObject\", \"Resource\": \"arn:aws:s3:::backups/atocore/dalidou/receipts/*\""
+    ));
+    let is_driller = Arc::new(AtomicBool::new(false));
+    let limited = Arc::clone(&is_driller);
+    let server = S3Server::start_with(Arc::new(move |request| {
+        let is_reading = matches!(request.method().as_str(), "GET" | "HEAD");
+        let adds_receipt =
+            request.method() == "PUT" && request.uri().path().contains("/dalidou/receipts/");
+        let is_allowed = is_reading || adds_receipt || !limited.load(Ordering::Relaxed);
+        (!is_allowed).then(|| error_answer(403, "AccessDenied"))
+    }));
+    let endpoint = server.endpoint();
+    let config = drilling.host.config();
+    let target = format!(
+        "{config}\n[[target]]\nname = \"s3\"\nurl = \"s3://{BUCKET}/x\"\nendpoint = {endpoint:?}\n"
+    );
+    fs::write(drilling.path("c.toml"), target).unwrap();
+    server.ok(&mut drilling.host.command(&["backup"]));
+    is_driller.store(true, Ordering::Relaxed);
+    let from = format!("s3://{BUCKET}/x");
+    let mut drill = drilling.drill_command(&["--from", &from, "--endpoint", &endpoint]);
+    let (report, _) = result(server.output_of(&mut drill), 0);
+    assert_eq!(report["uploaded"], true);
+    let mut status = drilling.host.command(&["--json", "status"]);
+    let output = server.output_of(&mut status);
+    let status: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(status["proof"]["newest"]["target"], "s3", "{status}");
+}
+
+/// The keys of `rrsync` that docs/proof.md shows: one reads, and one adds receipts.
+#[test]
+fn two_restricted_keys_of_rsync_will_do() {
+    if Command::new("rrsync").arg("--help").output().is_err() {
+        eprintln!("rrsync is not installed: not checked");
+        return;
+    }
+    let drilling = Drilling::new("");
+    let repo = drilling.path("repo");
+    let reads = SshServer::start(&format!(
+        "restrict,command=\"rrsync -ro {}\" ",
+        repo.display()
+    ));
+    let add = drilling.path("add");
+    fs::create_dir(&add).unwrap();
+    let adds = SshServer::start(&format!(
+        "restrict,command=\"rrsync -wo -no-overwrite -no-del {}\" ",
+        add.display()
+    ));
+    let url = |server: &SshServer| format!("rsync://root@127.0.0.1:{}/", server.port());
+    let (read_url, read_ssh) = (url(&reads), reads.ssh());
+    let read = ["--from", &read_url, "--ssh", &read_ssh];
+    let (_, err) = drilling.drill(&read, 1);
+    assert!(err.contains("receipts/"), "{err}");
+    let written = [&read[..], &["--no-upload", "--output", "receipt.json"]].concat();
+    drilling.drill(&written, 0);
+    let (add_url, add_ssh) = (url(&adds), adds.ssh());
+    let upload = [
+        "key",
+        "prove",
+        "--upload",
+        "receipt.json",
+        "--from",
+        &add_url,
+        "--ssh",
+        &add_ssh,
+    ];
+    let output = drilling.command(&upload).output().unwrap();
+    assert!(output.status.success(), "{}", texts(&output).1);
+    // In earnest this is a bind mount.
+    let moved = fs::rename(
+        add.join("dalidou/receipts"),
+        drilling.host.folder().join("receipts"),
+    );
+    moved.unwrap();
+    assert_eq!(drilling.proof()["newest"]["by"], "drill@laptop");
 }

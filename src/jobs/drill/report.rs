@@ -9,6 +9,7 @@ use crate::checks::CheckResult;
 use crate::format::receipt::{
     Receipt, ReceiptOutcome, ReceiptTarget, ReceiptTimes, RestoredTotals,
 };
+use crate::jobs::key_proof::SignedReceipt;
 
 /// What went wrong in a drill.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -56,6 +57,9 @@ pub(crate) struct DrillReport {
     pub(crate) uploaded: bool,
     /// The directory with the restored data. `None`: it was removed.
     pub(crate) kept: Option<String>,
+    /// The signed receipt. `None`: it is not signed yet.
+    #[serde(skip)]
+    pub(crate) signed: Option<SignedReceipt>,
 }
 
 impl DrillReport {
@@ -78,6 +82,7 @@ impl DrillReport {
             receipt: String::new(),
             uploaded: false,
             kept: rehearsal.kept.clone(),
+            signed: None,
         }
     }
 
