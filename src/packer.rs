@@ -119,9 +119,10 @@ pub fn pack(
     })
 }
 
-/// Returns the schemas of those databases that are sound.
+/// Returns the schemas of those databases that a drill can check: that are sound, and whose record
+/// names one file.
 fn schemas(databases: &[DatabaseRecord]) -> Schemas {
-    let sound = databases.iter().filter(|one| one.integrity == "ok");
+    let sound = databases.iter().filter(|one| one.can_be_checked());
     sound.map(|one| (one.path.clone(), one.schema)).collect()
 }
 

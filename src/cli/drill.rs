@@ -7,6 +7,7 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::Context;
+use super::confinement;
 use super::failure::{Failure, Outcome};
 use super::key::prompt;
 use super::named_place;
@@ -14,8 +15,9 @@ use super::output::{self, count, size};
 use super::receipt_signer::{ReceiptSigner, SignerArgs};
 use super::target_args::RemoteArgs;
 use crate::base::ids::HostName;
+use crate::base::openat::Dir;
 use crate::config::{
-    CHECK_TIMEOUT, CommandLine, ConfigError, DrillConfig, DrillSnapshot, PostCheckKind,
+    CHECK_TIMEOUT, CommandLine, ConfigError, DrillConfig, DrillSnapshot, PostCheck, PostCheckKind,
     RANDOM_OLDER, SERVICE_TIMEOUT,
 };
 use crate::format::receipt::{ReceiptOutcome, ReceiptTarget, target_id};
@@ -99,11 +101,19 @@ pub(super) fn run(context: &Context, args: &DrillArgs) -> Result<Outcome, Failur
     let signer = ReceiptSigner::load(&args.signer, config)?;
     let identities = identities(&args.identity, config)?;
     let settings = Settings::of(args, config)?;
+    let remotes: Vec<RemoteArgs> = froms
+        .iter()
+        .map(|from| remote(args, config, from))
+        .collect();
+    if !settings.runs_commands(config) {
+        let dirs = written_dirs(args, &settings);
+        confinement::confine_to_places(context, &remotes, &identities, dirs)?;
+    }
     let runtime = runtime()?;
     let mut places: Vec<DrillPlace> = Vec::new();
     let mut away = Vec::new();
-    for from in &froms {
-        match runtime.block_on(open(context, args, config, from)) {
+    for (from, remote) in froms.iter().zip(&remotes) {
+        match runtime.block_on(open(context, remote)) {
             Ok(place) => places.push(place),
             // Another place may be drilled meanwhile.
             Err(failure) if froms.len() > 1 && failure.code() == 1 => {
@@ -193,6 +203,13 @@ struct Settings {
 }
 
 impl Settings {
+    /// Whether the operator's commands run, which write wherever they like.
+    fn runs_commands(&self, config: Option<&DrillConfig>) -> bool {
+        let mut checks = config.iter().flat_map(|config| &config.checks);
+        let is_command = |check: &PostCheck| matches!(check.kind, PostCheckKind::Command(_));
+        self.service.is_some() || checks.any(is_command)
+    }
+
     fn of(args: &DrillArgs, config: Option<&DrillConfig>) -> Result<Self, Failure> {
         let latest = || DrillSnapshot::parse("latest").map_err(Failure::usage);
         let snapshot = match (&args.snapshot, config) {
@@ -245,15 +262,10 @@ impl Settings {
     }
 }
 
-/// Opens one place, and verifies its manifests.
-async fn open(
-    context: &Context,
-    args: &DrillArgs,
-    config: Option<&DrillConfig>,
-    from: &str,
-) -> Result<DrillPlace, Failure> {
+/// Returns the options that lead to one place.
+fn remote(args: &DrillArgs, config: Option<&DrillConfig>, from: &str) -> RemoteArgs {
     let host = args.host.clone();
-    let remote = RemoteArgs {
+    RemoteArgs {
         from: Some(from.to_owned()),
         target: None,
         host: host.or_else(|| config.and_then(|config| config.host.clone())),
@@ -262,8 +274,22 @@ async fn open(
         endpoint: args.endpoint.clone(),
         region: args.region.clone(),
         ssh: args.ssh.clone(),
-    };
-    let target = receipt_target(&remote)?;
+    }
+}
+
+/// Returns the directories in which a drill writes, in addition to the places.
+fn written_dirs(args: &DrillArgs, settings: &Settings) -> Vec<Dir> {
+    let output = args.output.as_ref().map(|file| match file.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    });
+    let dirs = settings.scratch.iter().chain(output.iter());
+    dirs.filter_map(|dir| Dir::open(dir).ok()).collect()
+}
+
+/// Opens one place, and verifies its manifests.
+async fn open(context: &Context, remote: &RemoteArgs) -> Result<DrillPlace, Failure> {
+    let target = receipt_target(remote)?;
     let opened = remote.open(context).await?;
     super::list::remote::tell_findings(&opened.chain);
     Ok(DrillPlace {

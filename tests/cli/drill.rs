@@ -495,9 +495,16 @@ fn every_kind_of_target_has_its_turn() {
 #[test]
 fn the_last_proven_snapshot_outlives_every_policy() {
     let mut drilling = Drilling::without_backup("random_older = \"never\"\n");
-    let mut config = drilling.host.config();
-    config += "\n[retention]\nlast = 1\n";
-    fs::write(drilling.path("c.toml"), &config).unwrap();
+    let config = drilling.host.config();
+    let (before, after) = config.split_once("[retention]").unwrap();
+    let after = after.split_once("\n[").map_or("", |(_, after)| after);
+    let after = if after.is_empty() {
+        String::new()
+    } else {
+        format!("[{after}")
+    };
+    let config = format!("{before}[retention]\nlast = 1\n{after}");
+    fs::write(drilling.path("c.toml"), config).unwrap();
     for day in 1..=6 {
         drilling.host.clock = Some(format!("2026-11-0{day}T06:00:00Z"));
         fs::write(drilling.host.data().join("content"), day.to_string()).unwrap();
@@ -505,8 +512,13 @@ fn the_last_proven_snapshot_outlives_every_policy() {
         if day == 2 || day == 3 {
             drilling.host.clock = Some(format!("2026-11-0{day}T07:00:00Z"));
             drilling.drill(&[], 0);
+            drilling.proof();
         }
     }
+    // On the host: the last two, and the last proven one.
+    let local = |day: u32| drilling.path(&format!("c.state/snapshots/2026110{day}T060000Z"));
+    let there: Vec<u32> = (1..=6).filter(|day| local(*day).exists()).collect();
+    assert_eq!(there, [3, 5, 6]);
     drilling.host.clock = Some("2026-11-20T06:00:00Z".to_owned());
     drilling.host.ok(&["prune", "--yes"]);
     let list = drilling.host.remote_list();

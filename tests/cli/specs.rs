@@ -161,7 +161,7 @@ macro_rules! specs {
 }
 
 specs! {
-    ack adopt backup catalog completions config demo help init key list ls man open pin prune push remote restore rollback sealift
+    ack adopt backup catalog completions config demo drill help init key list ls man open pin prune push remote restore rollback sealift
     snapshot source stats status sync target validate verify
 }
 

@@ -83,6 +83,14 @@ pub struct DatabaseRecord {
     pub schema: Option<Hash>,
 }
 
+impl DatabaseRecord {
+    /// Whether a restored copy can be compared with it: the database was sound, and the path is not
+    /// lossy, so that it names one file.
+    pub fn can_be_checked(&self) -> bool {
+        self.integrity == "ok" && !self.path.contains(char::REPLACEMENT_CHARACTER)
+    }
+}
+
 /// An archive line: the identity of one archive's tar stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

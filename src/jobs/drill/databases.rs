@@ -22,26 +22,27 @@ pub(super) struct CheckedDatabases {
     pub(super) notes: Vec<String>,
 }
 
-/// Checks the databases of `records` below `dir`, a private directory.
-pub(super) fn check_all(dir: &Path, records: &[DatabaseRecord]) -> CheckedDatabases {
+/// Checks the databases of `records` below `dir`, a private directory. `torn` are the files that
+/// changed while the snapshot was made.
+pub(super) fn check_all(
+    dir: &Path,
+    records: &[DatabaseRecord],
+    torn: &[String],
+) -> CheckedDatabases {
     let mut checked = CheckedDatabases::default();
     for record in records {
-        if record.integrity != "ok" {
-            checked.notes.push(format!(
-                "{} was damaged when the snapshot was made: {}",
-                record.path, record.integrity
-            ));
-            continue;
+        let path = &record.path;
+        if torn.contains(path) {
+            let text = format!("{path} changed while the snapshot was made, and is not checked");
+            checked.notes.push(text);
+        } else if record.can_be_checked() {
+            checked.add(dir, record);
+        } else {
+            checked.notes.push(match record.integrity.as_str() {
+                "ok" => format!("{path} is not checked: its name is not UTF-8"),
+                what => format!("{path} was damaged when the snapshot was made: {what}"),
+            });
         }
-        // Of several names that are not UTF-8 it is not known which one the record means.
-        if record.path.contains(char::REPLACEMENT_CHARACTER) {
-            checked.notes.push(format!(
-                "{} is not checked: its name is not UTF-8",
-                record.path
-            ));
-            continue;
-        }
-        checked.add(dir, record);
     }
     checked
 }
