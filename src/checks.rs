@@ -28,6 +28,8 @@ const LEAST_ATTEMPT: Duration = Duration::from_secs(1);
 pub struct CheckSubject<'a> {
     /// The URL before the paths of HTTP checks. `None`: they fail, and say so.
     pub base_url: Option<&'a str>,
+    /// The directory of a drill's restored data, for commands. `None`: it is no drill.
+    pub restored: Option<&'a Path>,
     /// Returns where a database is, by the name of its source or its path in the snapshot. `None`:
     /// there is no such database.
     pub database: &'a (dyn Fn(&str) -> Option<PathBuf> + Sync),
@@ -140,9 +142,7 @@ fn try_once(check: &PostCheck, subject: &CheckSubject<'_>, timeout: Duration) ->
     match &check.kind {
         PostCheckKind::Http(http) => http::attempt(http, subject.base_url, timeout),
         PostCheckKind::Sql(sql) => sql::attempt(sql, subject.database, timeout),
-        PostCheckKind::Command(line) => {
-            command::attempt(line, &check.name, subject.base_url, timeout)
-        }
+        PostCheckKind::Command(line) => command::attempt(line, &check.name, subject, timeout),
         PostCheckKind::File(file) => file::attempt(file, subject.file, timeout),
     }
 }

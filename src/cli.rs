@@ -13,6 +13,7 @@ mod config;
 mod confinement;
 mod context;
 mod demo;
+mod drill;
 mod dry_run;
 mod events;
 mod failure;
@@ -34,7 +35,9 @@ mod pause;
 mod pin;
 mod policy;
 mod process_limits;
+mod proof;
 mod prune;
+mod receipt_signer;
 mod recording;
 mod remote;
 mod restore;
@@ -148,6 +151,8 @@ enum Command {
     Rollback(rollback::RollbackArgs),
     /// Decrypt archives to a tar on stdout
     Open(open::OpenArgs),
+    /// Restore a snapshot for real, check it, and leave a signed receipt
+    Drill(drill::DrillArgs),
     /// Show how up to date each target is
     Status(status::StatusArgs),
     /// Show the history of runs, or one run with its report and its log
@@ -208,6 +213,7 @@ impl Command {
             Self::Restore(args) if args.is_in_place() => Some(Stage::Starting),
             Self::Validate(_) => Some(Stage::Validating),
             Self::Catalog(_)
+            | Self::Drill(_)
             | Self::List(_)
             | Self::Ls(_)
             | Self::Open(_)
@@ -223,7 +229,9 @@ impl Command {
     /// Whether the command reads or makes an identity, or decrypts with one.
     fn holds_secrets(&self) -> bool {
         match self {
-            Self::Demo(_) | Self::Key(_) | Self::Restore(_) | Self::Open(_) => true,
+            Self::Demo(_) | Self::Drill(_) | Self::Key(_) | Self::Restore(_) | Self::Open(_) => {
+                true
+            }
             Self::List(args) => !args.identity.is_empty(),
             Self::Ls(args) => !args.identity.is_empty(),
             Self::Verify(args) => !args.identity.is_empty(),
@@ -367,6 +375,7 @@ fn dispatch(context: &Context, command: Command) -> Result<Outcome, Failure> {
         Command::Restore(args) => restore::run(context, &args),
         Command::Rollback(args) => rollback::run(context, &args),
         Command::Open(args) => open::run(context, &args),
+        Command::Drill(args) => drill::run(context, &args),
         Command::Status(args) => status::run(context, &args),
         Command::Runs(args) => runs::run(context, &args),
         Command::Incident(args) => incident::run(context, &args),

@@ -7,6 +7,7 @@
 mod atocore_source;
 mod check;
 mod document;
+mod drill;
 mod edit;
 mod error;
 mod find;
@@ -14,6 +15,7 @@ mod hooks;
 mod notify;
 mod post_check;
 mod preset;
+mod proof;
 mod raw;
 mod raw_command;
 mod recipients;
@@ -40,6 +42,9 @@ use crate::storage::Patience;
 pub use crate::base::command::CommandLine;
 pub use crate::retention::Policy as Retention;
 pub use atocore_source::{AtoCoreSource, Fallback};
+pub use drill::{
+    CHECK_TIMEOUT, DrillConfig, DrillSnapshot, RANDOM_OLDER, SERVICE_TIMEOUT, check_principal,
+};
 pub use edit::{EditError, add_table, remove_table};
 pub use error::ConfigError;
 pub use find::{LoadedConfig, named_by_environment};
@@ -51,6 +56,7 @@ pub use notify::{
 pub use post_check::{
     Expectation, Explanation, FileCheck, HttpCheck, Operator, PostCheck, PostCheckKind, SqlCheck,
 };
+pub use proof::{ProofPart, ProofSettings};
 pub use recipients::Recipient;
 pub use restore_settings::{Preserve, RestoreSettings};
 pub use schedule::{CronLine, MissedRuns, Schedule};
@@ -122,6 +128,8 @@ pub struct Config {
     pub checks: Vec<PostCheck>,
     /// Whom this host notifies, in the order of the file.
     pub channels: Vec<NotifyChannel>,
+    /// Which proof of its backups this host wants. `None`: it does not ask for any.
+    pub proof: Option<ProofSettings>,
     /// How archives are made.
     pub pack: PackConfig,
     /// Size in bytes up to which the spool may grow; `None`: half of the free space.
@@ -375,6 +383,10 @@ impl Config {
     /// Validates `text` as the content of `file`, an absolute path. The file need not exist.
     pub fn parse(text: &str, file: &Path) -> Result<Self, ConfigError> {
         let document = ConfigDocument { text, file };
+        if drill::is_for_drills(&document)? {
+            let file = file.to_owned();
+            return Err(ConfigError::ForDrills { file });
+        }
         check::keys_and_secrets(&document, &raw::known_keys())?;
         let raw: raw::RawConfig = toml::from_str(text).map_err(|e| document.syntax(&e))?;
         raw.validate(&document)
@@ -397,6 +409,7 @@ impl Config {
         let known = raw::known_keys();
         let mut all = vec![("", known.top)];
         all.extend(known.tables);
+        all.push(drill::keys());
         all
     }
 

@@ -37,6 +37,8 @@ use std::collections::{HashMap, HashSet};
 
 use crate::base::progress::Progress;
 use crate::format::archive_table::{ArchiveKind, ArchiveRow};
+use crate::format::index::DatabaseRecord;
+use crate::format::receipt::{ReceiptKey, Schemas};
 use crate::state::catalog::Catalog;
 use crate::state::spool::Spool;
 
@@ -81,7 +83,7 @@ pub fn pack(
     let caches = (cache, cache_out);
     let files = pack_files(request, &mut archives, caches, &scratch, progress)?;
     archives.flush()?;
-    let index = index_writer::seal(&mut archives, request, &files)?;
+    let (index, salt) = index_writer::seal(&mut archives, request, &files)?;
     archives.finish()?;
     let rows = used_rows(&archives)?;
     let live_bytes = live_bytes(&archives, request, &retired);
@@ -98,6 +100,10 @@ pub fn pack(
     let published = publish_in_spool(request, catalog, spool, contents)?;
     catalog.set_live_bytes(&live_bytes)?;
     let next_id = catalog.next_archive_id()?;
+    let receipt_key = ReceiptKey {
+        salt,
+        databases: schemas(&files.databases),
+    };
     let cached = files.cache.finish(files.databases, next_id);
     cached.map_err(|source| scratch_error(&cache_path, source))?;
     Ok(Packed {
@@ -108,8 +114,16 @@ pub fn pack(
         new_archive_bytes,
         skipped: files.skipped,
         figures: files.figures,
+        receipt_key,
         notes: files.notes,
     })
+}
+
+/// Returns the schemas of those databases that a drill can check: that are sound, and whose record
+/// names one file.
+fn schemas(databases: &[DatabaseRecord]) -> Schemas {
+    let sound = databases.iter().filter(|one| one.can_be_checked());
+    sound.map(|one| (one.path.clone(), one.schema)).collect()
 }
 
 /// Starts sealing for this run's recipients.

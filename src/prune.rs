@@ -442,7 +442,7 @@ impl PruneRequest {
             stamp: one.stamp,
             pinned: pins.holds(&one.stamp),
             tags: self.tags.of(&one.core),
-            proven: false,
+            proven: pins.proven.contains(&one.stamp),
             late: one.late,
             whole: one.whole,
         };

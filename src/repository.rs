@@ -1,12 +1,14 @@
 //! Reads one host's folder on a target, and decides which of its objects to believe.
 //!
 //! Small objects are fetched whole, within limits. No object is believed by its name: pages must
-//! hash to theirs, and manifests pass through a [`Gathering`]. Only [`probe`] writes.
+//! hash to theirs, and manifests pass through a [`Gathering`]. Only [`probe`] and [`receipts`]
+//! write.
 
 mod error;
 mod known;
 pub mod probe;
 pub mod read_archive;
+mod receipts;
 mod statements;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -26,6 +28,7 @@ use crate::storage::{ErrorKind, Listed, Storage, TargetError};
 
 pub use error::RepositoryError;
 pub use known::{parse_known, require_hash};
+pub use receipts::{ReceiptListing, StoredReceipt, StoredReceipts};
 pub use statements::{Marks, SeenMark};
 
 /// Small objects fetched at a time.

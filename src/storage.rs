@@ -58,7 +58,7 @@ pub use open::{
     open_with, runs_programs,
 };
 pub use patience::Patience;
-pub use place::place;
+pub use place::{place, place_without_user};
 pub use service_client::{
     RequestContent, ServiceAnswer, ServiceError, ServiceRequest, is_private_way, read_token,
 };

@@ -34,16 +34,33 @@ impl ScratchDir {
     /// Makes a directory for the job `verb` in `parent` [default: the system's directory for
     /// temporary files], and removes the abandoned ones of that job there.
     pub(crate) fn make(verb: &str, parent: Option<&Path>) -> Result<Self, ScratchDirError> {
+        Self::make_removing(verb, parent, ABANDONED_AGE)
+    }
+
+    /// Does the same, and also removes directories that were abandoned a moment ago. A process that
+    /// loses its new directory to this, because it has not locked it yet, makes another one.
+    pub(crate) fn make_after_killed(
+        verb: &str,
+        parent: Option<&Path>,
+    ) -> Result<Self, ScratchDirError> {
+        Self::make_removing(verb, parent, Duration::ZERO)
+    }
+
+    fn make_removing(
+        verb: &str,
+        parent: Option<&Path>,
+        age: Duration,
+    ) -> Result<Self, ScratchDirError> {
         let temporary = std::env::temp_dir();
         let parent = parent.unwrap_or(&temporary);
-        let made = Self::make_in(parent, &format!("sealift-{verb}-").into());
+        let made = Self::make_in(parent, &format!("sealift-{verb}-").into(), age);
         made.map_err(|source| ScratchDirError {
             parent: parent.to_owned(),
             source,
         })
     }
 
-    fn make_in(parent: &Path, prefix: &OsString) -> io::Result<Self> {
+    fn make_in(parent: &Path, prefix: &OsString, age: Duration) -> io::Result<Self> {
         let resolved = Dir::resolve(parent)?;
         if resolved.other.is_some() || !resolved.missing.is_empty() {
             return Err(io::ErrorKind::NotFound.into());
@@ -55,7 +72,7 @@ impl ScratchDir {
             );
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
         }
-        PrivateDir::remove_abandoned(&resolved.dir, prefix, ABANDONED_AGE);
+        PrivateDir::remove_abandoned(&resolved.dir, prefix, age);
         let private = PrivateDir::make(&resolved.dir, prefix, |_| ())?;
         let path = resolved.dir.path_of(private.name());
         Ok(Self {

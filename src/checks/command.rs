@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::CheckAttempt;
 use super::expect::printable;
+use super::{CheckAttempt, CheckSubject};
 use crate::base::command::{CommandError, CommandLine, StdoutTo, Streams, run_guarded};
 use crate::base::error_chain::with_causes;
 
@@ -14,13 +14,19 @@ const SHOWN_CHARS: usize = 300;
 pub(super) fn attempt(
     line: &CommandLine,
     name: &str,
-    base_url: Option<&str>,
+    subject: &CheckSubject<'_>,
     timeout: Duration,
 ) -> CheckAttempt {
-    let environment = [
+    let restored = subject.restored.map(|dir| dir.display().to_string());
+    let mut environment = vec![
         ("SEALIFT_CHECK", name),
-        ("SEALIFT_BASE_URL", base_url.unwrap_or_default()),
+        ("SEALIFT_BASE_URL", subject.base_url.unwrap_or_default()),
     ];
+    environment.extend(
+        restored
+            .iter()
+            .map(|dir| ("SEALIFT_RESTORED", dir.as_str())),
+    );
     let streams = Streams {
         input: None,
         stdout: StdoutTo::Kept,

@@ -8,6 +8,7 @@ use super::failure::Failure;
 use super::target_args::RemoteArgs;
 use crate::base::confine::writes_to;
 use crate::base::openat::Dir;
+use crate::config::remotes::NamedRemote;
 use crate::restore::open::Identities;
 use crate::storage;
 
@@ -43,7 +44,7 @@ pub(super) fn confine(
         urls.extend(config.targets.iter().map(|target| target.url.clone()));
         dirs.extend(Dir::open(&config.state));
     }
-    if identities.uses_programs() || urls.iter().any(|url| storage::runs_programs(url)) {
+    if uses_programs(identities, &urls) {
         return Ok(());
     }
     let pinned = source.and_then(|(_, named)| named?.signer);
@@ -51,6 +52,39 @@ pub(super) fn confine(
         // A signer may have to be remembered, and the file's directory is none of those.
         context.signers().prepare();
     }
+    give_up_the_rest(context, &urls, dirs)
+}
+
+/// Does the same for a command that reads and writes the `places`, and needs no configuration.
+pub(super) fn confine_to_places(
+    context: &Context,
+    places: &[RemoteArgs],
+    identities: &Identities,
+    dirs: Vec<Dir>,
+) -> Result<(), Failure> {
+    let sources = places.iter().map(RemoteArgs::source);
+    let sources: Vec<_> = sources.collect::<Result<_, _>>()?;
+    let urls = sources.iter().flatten().map(|(spec, _)| spec.url.clone());
+    let urls: Vec<String> = urls.collect();
+    if uses_programs(identities, &urls) {
+        return Ok(());
+    }
+    let is_pinned = |named: &NamedRemote| named.signer.is_some();
+    let mut named = sources.iter().flatten().map(|(_, named)| named);
+    let has_pins = named.all(|named| named.as_ref().is_some_and(is_pinned));
+    if !has_pins && places.iter().any(|place| place.signer.is_none()) {
+        context.signers().prepare();
+    }
+    give_up_the_rest(context, &urls, dirs)
+}
+
+fn uses_programs(identities: &Identities, urls: &[String]) -> bool {
+    identities.uses_programs() || urls.iter().any(|url| storage::runs_programs(url))
+}
+
+/// Gives up the right to write to anything but `dirs`, the directory for temporary files, and the
+/// folders among `urls`.
+fn give_up_the_rest(context: &Context, urls: &[String], mut dirs: Vec<Dir>) -> Result<(), Failure> {
     dirs.extend(Dir::open(&std::env::temp_dir()));
     // The end of the run is recorded there.
     dirs.extend(

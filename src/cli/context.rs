@@ -77,7 +77,8 @@ impl Context {
     /// is a failure: it may have pins and signers that count here.
     pub(super) fn load_config_if_any(&self) -> Result<Option<Config>, Failure> {
         match Config::find(self.config.as_deref()) {
-            Err(ConfigError::NotFound { .. }) => Ok(None),
+            // Nor has a machine that drills one of a host.
+            Err(ConfigError::NotFound { .. } | ConfigError::ForDrills { .. }) => Ok(None),
             _ => self.load_config().map(Some),
         }
     }

@@ -1,6 +1,7 @@
 //! `key …`: commands for the key holder's machine. A host that backs up never needs them.
 
 mod paper;
+mod prove;
 mod recipients;
 
 use std::path::{Path, PathBuf};
@@ -33,6 +34,8 @@ pub(super) enum KeyCommand {
     Paper(paper::PaperArgs),
     /// Show which recipients decrypt which snapshots on a target
     Recipients(recipients::RecipientsArgs),
+    /// Show that an identity exists: open the newest snapshot's index, and leave a signed receipt
+    Prove(prove::ProveArgs),
 }
 
 #[derive(Debug, Args)]
@@ -99,6 +102,7 @@ pub(super) fn run(context: &Context, command: &KeyCommand) -> Result<Outcome, Fa
         KeyCommand::Check(args) => check(context, args),
         KeyCommand::Paper(args) => paper::run(context, args),
         KeyCommand::Recipients(args) => recipients::run(context, args),
+        KeyCommand::Prove(args) => prove::run(context, args),
     }
 }
 

@@ -12,6 +12,7 @@ use super::Context;
 use super::failure::{Failure, Outcome};
 use super::hosts;
 use super::output;
+use super::proof;
 use super::target_args::Side;
 use super::verdict;
 use crate::base::units::count;
@@ -196,6 +197,9 @@ fn print_runs(report: &StatusReport) -> Result<(), Failure> {
             "next run due {}",
             next.format("%Y-%m-%d %H:%M UTC")
         ))?;
+    }
+    if let Some(proof) = &report.proof {
+        proof::print(proof)?;
     }
     Ok(())
 }

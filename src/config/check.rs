@@ -11,7 +11,7 @@ use super::document::ConfigDocument;
 use super::error::ConfigError;
 use crate::base::similar::nearest;
 
-use crate::keys::private_key_text::private_part;
+pub(super) use crate::keys::private_key_text::private_part;
 
 /// The keys of the configuration.
 pub(super) struct KnownKeys {
@@ -82,14 +82,43 @@ pub(super) fn keys_and_secrets(
     document: &ConfigDocument<'_>,
     known: &KnownKeys,
 ) -> Result<(), ConfigError> {
+    check(document, known, IdentityKey::Refused)
+}
+
+/// Refuses a key that no table has, and a value that is an identity itself: in the configuration of
+/// a key holder's machine, which names the files of identities.
+pub(super) fn only_known_keys(
+    document: &ConfigDocument<'_>,
+    known: &KnownKeys,
+) -> Result<(), ConfigError> {
+    check(document, known, IdentityKey::Known)
+}
+
+/// Whether a key `identity` is an identity that must not be there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum IdentityKey {
+    Refused,
+    Known,
+}
+
+fn check(
+    document: &ConfigDocument<'_>,
+    known: &KnownKeys,
+    identity_key: IdentityKey,
+) -> Result<(), ConfigError> {
     let table = DeTable::parse(document.text).map_err(|e| document.syntax(&e))?;
-    let checker = KeyChecker { document, known };
+    let checker = KeyChecker {
+        document,
+        known,
+        identity_key,
+    };
     checker.check_table(table.get_ref(), Nested::Known(known.top), "")
 }
 
 struct KeyChecker<'a> {
     document: &'a ConfigDocument<'a>,
     known: &'a KnownKeys,
+    identity_key: IdentityKey,
 }
 
 impl KeyChecker<'_> {
@@ -106,7 +135,8 @@ impl KeyChecker<'_> {
                 self.check_value(value, known, path)?;
                 continue;
             };
-            if matches!(name, "identity" | "identities") {
+            let is_identity = matches!(name, "identity" | "identities");
+            if is_identity && self.identity_key == IdentityKey::Refused {
                 let what = format!("the key {name:?}");
                 return Err(self.document.identity(&key.span(), what));
             }

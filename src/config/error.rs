@@ -14,6 +14,21 @@ pub enum ConfigError {
         /// The places that were searched.
         looked: Vec<PathBuf>,
     },
+    /// It is the configuration of a machine that drills, and no host's.
+    #[error(
+        "{} has [drill]: it is the configuration of a machine that drills, and no host's",
+        file.display()
+    )]
+    ForDrills {
+        /// The configuration.
+        file: PathBuf,
+    },
+    /// It is the configuration of a host, and no drill is described in it.
+    #[error("{} has no [drill]: it is the configuration of a host", file.display())]
+    ForHosts {
+        /// The configuration.
+        file: PathBuf,
+    },
     /// The configuration, or a file that it names, cannot be read.
     #[error("cannot read {}", path.display())]
     Read {

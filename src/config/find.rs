@@ -10,7 +10,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use super::error::ConfigError;
-use super::{Config, ENVIRONMENT, FILE_NAME, Recipient, SYSTEM_FILE};
+use super::{Config, DrillConfig, ENVIRONMENT, FILE_NAME, Recipient, SYSTEM_FILE};
 use crate::base::ownership::{self, Exposure};
 use crate::base::user_dirs;
 
@@ -48,80 +48,120 @@ impl Config {
     /// A named file that cannot be read is an error: a silent fall-back to another one would back
     /// up the wrong data.
     pub fn find(explicit: Option<&Path>) -> Result<LoadedConfig, ConfigError> {
-        if let Some(path) = explicit.map(Path::to_owned).or_else(named_by_environment) {
-            return Self::read_named(&path);
-        }
-        let looked = places();
-        match looked.iter().find(|path| path.is_file()) {
-            Some(path) => Self::read_found(path),
-            None => Err(ConfigError::NotFound { looked }),
-        }
+        let (config, warnings) = find_as::<Self>(explicit)?;
+        Ok(LoadedConfig { config, warnings })
+    }
+}
+
+impl DrillConfig {
+    /// Reads and validates the configuration of a machine that drills, and returns it with warnings
+    /// for the operator. It is found like a host's ([`Config::find`]).
+    pub fn find(explicit: Option<&Path>) -> Result<(Self, Vec<String>), ConfigError> {
+        find_as(explicit)
+    }
+}
+
+/// What a configuration file can be read as.
+trait ConfigKind: Sized {
+    fn read(text: &str, path: &Path) -> Result<Self, ConfigError>;
+    /// Returns the files that others must not be able to change either.
+    fn trusted(&self) -> Vec<PathBuf>;
+}
+
+impl ConfigKind for Config {
+    fn read(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        Self::parse(text, path)
     }
 
-    /// Reads a file that was found. Fails if other users can change it or a file that it trusts.
-    fn read_found(path: &Path) -> Result<LoadedConfig, ConfigError> {
-        let failed = |source| ConfigError::Read {
-            path: path.to_owned(),
+    fn trusted(&self) -> Vec<PathBuf> {
+        self.trusted_files()
+    }
+}
+
+impl ConfigKind for DrillConfig {
+    fn read(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        Self::parse(text, path)
+    }
+
+    fn trusted(&self) -> Vec<PathBuf> {
+        self.trusted_files()
+    }
+}
+
+fn find_as<C: ConfigKind>(explicit: Option<&Path>) -> Result<(C, Vec<String>), ConfigError> {
+    if let Some(path) = explicit.map(Path::to_owned).or_else(named_by_environment) {
+        return read_named(&path);
+    }
+    let looked = places();
+    match looked.iter().find(|path| path.is_file()) {
+        Some(path) => read_found(path),
+        None => Err(ConfigError::NotFound { looked }),
+    }
+}
+
+/// Reads a file that was found. Fails if other users can change it or a file that it trusts.
+fn read_found<C: ConfigKind>(path: &Path) -> Result<(C, Vec<String>), ConfigError> {
+    let failed = |source| ConfigError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let refused = |exposure: Exposure| ConfigError::Exposed {
+        file: path.to_owned(),
+        exposure: exposure.to_string(),
+        remedy: exposure.remedy,
+    };
+    let path = std::path::absolute(path).map_err(failed)?;
+    // The file is opened once, so the checked file is the one that is read.
+    let file = ownership::open_regular(&path).map_err(failed)?;
+    if let Some(exposure) = ownership::exposure_of(&file, &path).map_err(failed)? {
+        return Err(refused(exposure));
+    }
+    let text = ownership::read_text(&file, MAX_BYTES).map_err(failed)?;
+    let config = C::read(&text, &path)?;
+    for trusted in config.trusted() {
+        let exposure = ownership::exposure_at(&trusted);
+        let unseen = |source| ConfigError::Read {
+            path: trusted.clone(),
             source,
         };
-        let refused = |exposure: Exposure| ConfigError::Exposed {
-            file: path.to_owned(),
-            exposure: exposure.to_string(),
-            remedy: exposure.remedy,
-        };
-        let path = std::path::absolute(path).map_err(failed)?;
-        // The file is opened once, so the checked file is the one that is read.
-        let file = ownership::open_regular(&path).map_err(failed)?;
-        if let Some(exposure) = ownership::exposure_of(&file, &path).map_err(failed)? {
+        if let Some(exposure) = exposure.map_err(unseen)? {
             return Err(refused(exposure));
         }
-        let text = ownership::read_text(&file, MAX_BYTES).map_err(failed)?;
-        let config = Self::parse(&text, &path)?;
-        for trusted in config.trusted_files() {
-            let exposure = ownership::exposure_at(&trusted);
-            let unseen = |source| ConfigError::Read {
-                path: trusted.clone(),
-                source,
-            };
-            if let Some(exposure) = exposure.map_err(unseen)? {
-                return Err(refused(exposure));
-            }
-        }
-        let warnings = Vec::new();
-        Ok(LoadedConfig { config, warnings })
     }
+    Ok((config, Vec::new()))
+}
 
-    /// Reads a file that the caller named; it may be a pipe.
-    fn read_named(path: &Path) -> Result<LoadedConfig, ConfigError> {
-        let failed = |source| ConfigError::Read {
-            path: path.to_owned(),
-            source,
-        };
-        let path = std::path::absolute(path).map_err(failed)?;
-        let file = std::fs::File::open(&path).map_err(failed)?;
-        let mut text = String::new();
-        (&file).read_to_string(&mut text).map_err(failed)?;
-        let config = Self::parse(&text, &path)?;
-        let mut exposures: Vec<Exposure> = Vec::new();
-        if file.metadata().is_ok_and(|meta| meta.is_file()) {
-            // A named file is obeyed even if its path cannot be checked.
-            exposures.extend(ownership::exposure_of(&file, &path).ok().flatten());
-        }
-        for trusted in config.trusted_files() {
-            let exposure = ownership::exposure_at(&trusted).ok().flatten();
-            exposures.extend(exposure.filter(|new| !exposures.contains(new)));
-        }
-        let warnings = exposures.iter().map(|exposure| {
-            let remedy = &exposure.remedy;
-            format!(
-                "{exposure}: others can change which commands {} runs or whom it trusts; {remedy}",
-                path.display()
-            )
-        });
-        let warnings = warnings.collect();
-        Ok(LoadedConfig { config, warnings })
+/// Reads a file that the caller named; it may be a pipe.
+fn read_named<C: ConfigKind>(path: &Path) -> Result<(C, Vec<String>), ConfigError> {
+    let failed = |source| ConfigError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let path = std::path::absolute(path).map_err(failed)?;
+    let file = std::fs::File::open(&path).map_err(failed)?;
+    let mut text = String::new();
+    (&file).read_to_string(&mut text).map_err(failed)?;
+    let config = C::read(&text, &path)?;
+    let mut exposures: Vec<Exposure> = Vec::new();
+    if file.metadata().is_ok_and(|meta| meta.is_file()) {
+        // A named file is obeyed even if its path cannot be checked.
+        exposures.extend(ownership::exposure_of(&file, &path).ok().flatten());
     }
+    for trusted in config.trusted() {
+        let exposure = ownership::exposure_at(&trusted).ok().flatten();
+        exposures.extend(exposure.filter(|new| !exposures.contains(new)));
+    }
+    let warnings = exposures.iter().map(|exposure| {
+        let remedy = &exposure.remedy;
+        format!(
+            "{exposure}: others can change which commands {} runs or whom it trusts; {remedy}",
+            path.display()
+        )
+    });
+    Ok((config, warnings.collect()))
+}
 
+impl Config {
     /// Returns the files that decide who can open the backups and whose signatures count.
     fn trusted_files(&self) -> Vec<PathBuf> {
         let files = self

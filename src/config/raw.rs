@@ -12,6 +12,7 @@ use super::hooks::RawHooks;
 use super::notify::{RawNotify, collect_channels};
 use super::post_check::{RawExpect, RawFileCheck, RawPostCheck, RawSqlCheck, collect_checks};
 use super::preset::{self, RawSnapshots};
+use super::proof::RawProof;
 use super::restore_settings::{RawRestore, RestoreSettings};
 use super::schedule::RawSchedule;
 use super::source::{RawSource, atocore_source, collect_sources, written_sources};
@@ -42,6 +43,7 @@ pub(super) struct RawConfig {
     verify: Option<RawVerify>,
     hooks: Option<RawHooks>,
     restore: Option<RawRestore>,
+    proof: Option<RawProof>,
     #[serde(default)]
     check: Vec<Spanned<RawPostCheck>>,
     #[serde(default)]
@@ -124,19 +126,29 @@ pub(super) fn known_keys() -> KnownKeys {
             ("restore", keys_of::<RawRestore>()),
             ("check", keys_of::<RawPostCheck>()),
             ("notify", keys_of::<RawNotify>()),
+            ("proof", keys_of::<RawProof>()),
         ],
-        nested: vec![
+        nested: [
             ("schedule.include", Nested::Free),
             ("target.retention", Nested::Known(keys_of::<RawRetention>())),
             ("restore.map", Nested::Free),
-            ("check.body", Nested::Free),
-            ("check.explain", Nested::Free),
-            ("check.expect", Nested::Known(keys_of::<RawExpect>())),
-            ("check.expect.json", Nested::Free),
-            ("check.sql", Nested::Known(keys_of::<RawSqlCheck>())),
-            ("check.file", Nested::Known(keys_of::<RawFileCheck>())),
-        ],
+        ]
+        .into_iter()
+        .chain(nested_of_checks())
+        .collect(),
     }
+}
+
+/// Returns the tables in `[[check]]`, and their keys.
+pub(super) fn nested_of_checks() -> Vec<(&'static str, Nested)> {
+    vec![
+        ("check.body", Nested::Free),
+        ("check.explain", Nested::Free),
+        ("check.expect", Nested::Known(keys_of::<RawExpect>())),
+        ("check.expect.json", Nested::Free),
+        ("check.sql", Nested::Known(keys_of::<RawSqlCheck>())),
+        ("check.file", Nested::Known(keys_of::<RawFileCheck>())),
+    ]
 }
 
 impl RawConfig {
@@ -216,6 +228,10 @@ impl RawConfig {
             hooks: match &self.hooks {
                 Some(raw) => raw.validate(document)?,
                 None => Default::default(),
+            },
+            proof: match &self.proof {
+                Some(raw) => Some(raw.validate(document)?),
+                None => None,
             },
             pack: pack(document, self.pack)?,
             patience: Patience::default(),

@@ -7,6 +7,7 @@
 //! and any third machine judge them with [`judge`].
 
 mod judge;
+mod key;
 #[cfg(test)]
 mod tests;
 
@@ -19,6 +20,7 @@ use crate::format::manifest::ManifestName;
 use crate::format::signature::{SignatureError, Signer};
 
 pub use judge::{JudgedReceipt, ReceiptContext, ReceiptFile, ReceiptRefusal, WitnessState, judge};
+pub use key::{ReceiptKey, Schemas, keyed_schema, salt_of};
 
 /// SSHSIG namespace of signatures on receipts.
 pub const RECEIPT_NAMESPACE: &str = "sealift-receipt";
@@ -161,17 +163,21 @@ impl Receipt {
 
     /// Returns the signature and the receipt, each with its key. The signature is written first.
     pub fn sign(&self, signer: &Signer) -> Result<[(ObjectKey, Vec<u8>); 2], SignatureError> {
-        let bytes = self.encode();
-        let name = ManifestName {
-            sequence: self.sequence,
-            stamp: self.stamp,
-            hash16: Hash::sha256(&bytes).short(),
-        };
+        let (bytes, name) = (self.encode(), self.name());
         let signature = signer.sign(RECEIPT_NAMESPACE, &bytes)?;
         Ok([
             (ObjectKey::receipt_signature(&name), signature.into_bytes()),
             (ObjectKey::receipt(&name), bytes),
         ])
+    }
+
+    /// Returns the name of its object.
+    pub fn name(&self) -> ManifestName {
+        ManifestName {
+            sequence: self.sequence,
+            stamp: self.stamp,
+            hash16: Hash::sha256(&self.encode()).short(),
+        }
     }
 
     /// Returns the name in a key such as `receipts/….json`; `None` for a signature or any other
@@ -182,7 +188,7 @@ impl Receipt {
     }
 
     /// Parses one line. A line that this program would write otherwise is refused.
-    fn parse(bytes: &[u8]) -> Result<Self, ManifestError> {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, ManifestError> {
         let receipt: Self = parse_json(bytes)?;
         match receipt.encode() == bytes {
             true => Ok(receipt),

@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use super::error::JobError;
 use super::kept_tags;
 use super::local_retention::{
-    Deliveries, LocalPruneReport, LocalRetentionError, newest_valid, pins_of,
+    Deliveries, LocalPruneReport, LocalRetentionError, newest_proven, newest_valid, pins_of,
 };
 use super::mode::Mode;
 use super::push::upload_order::{OrderedSnapshot, in_order};
@@ -61,6 +61,7 @@ impl LocalForget<'_> {
         let nameable = nameable(&there, state)?;
         let done = Deliveries::of(state, self.targets, &there)?.done;
         let newest = newest_valid(&there);
+        let proven = newest_proven(self.pins, &there);
         let mut going = BTreeSet::new();
         let mut only_here = None;
         for text in self.named {
@@ -74,6 +75,9 @@ impl LocalForget<'_> {
             let mut reasons = Reasons::new();
             if Some(stamp) == newest {
                 reasons.insert(Reason::Newest);
+            }
+            if Some(stamp) == proven {
+                reasons.insert(Reason::Proven);
             }
             if self.pins.holds(&stamp) {
                 reasons.insert(Reason::Pinned);

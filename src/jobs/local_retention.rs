@@ -22,6 +22,7 @@ use super::error::JobError;
 use super::kept_tags;
 use super::mode::Mode;
 use super::push::upload_order::{OrderedSnapshot, in_order};
+use super::receipts::stored_proofs;
 use crate::base::clock;
 use crate::base::ids::Stamp;
 use crate::config::Config;
@@ -85,6 +86,7 @@ pub(crate) fn pins_of(config: &Config) -> Result<Pins, JobError> {
         by_hand: pins::read(&config.state)?,
         before_shrink: memory.before_shrink(),
         before_failure: memory.before_failure(),
+        proven: stored_proofs(config),
     })
 }
 
@@ -139,9 +141,11 @@ fn older(
     let targets: Vec<&str> = config.targets.iter().map(|t| t.name.as_str()).collect();
     let done = Deliveries::of(state, &targets, present)?.done;
     let newest_valid = newest_valid(present);
+    let proven = newest_proven(pins, present);
     let may_go = |one: &&OrderedSnapshot| {
         let stamp = one.snapshot.stamp;
-        done.contains(&stamp) && !pins.holds(&stamp) && Some(stamp) != newest_valid
+        let is_kept = [newest_valid, proven].contains(&Some(stamp));
+        done.contains(&stamp) && !pins.holds(&stamp) && !is_kept
     };
     let older = &present[..present.len().saturating_sub(keep)];
     Ok(older
@@ -149,6 +153,12 @@ fn older(
         .filter(may_go)
         .map(|one| one.snapshot.clone())
         .collect())
+}
+
+/// Returns the stamp of the newest snapshot that a drill restored.
+pub(crate) fn newest_proven(pins: &Pins, there: &[OrderedSnapshot]) -> Option<Stamp> {
+    let mut newest_first = there.iter().rev().map(|one| one.snapshot.stamp);
+    newest_first.find(|stamp| pins.proven.contains(stamp))
 }
 
 /// Takes the snapshots out of `present` that interrupted runs left and a later complete backup made

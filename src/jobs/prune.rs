@@ -2,7 +2,7 @@
 
 pub(crate) mod report;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -14,6 +14,7 @@ use super::kept_tags;
 use super::local_retention::pins_of;
 use super::mode::Mode;
 use super::push::Target;
+use super::receipts::{ReceiptKnowledge, TargetReceipts, look_at_receipts, read_receipts};
 use super::recipients;
 use super::recovery_files::recovery_files;
 use super::targets::{configured_at, open_target, own_trust};
@@ -24,6 +25,7 @@ use crate::base::panics::caught;
 use crate::base::progress::Stage;
 use crate::base::units::{count, size};
 use crate::config::{Config, Retention, TargetConfig};
+use crate::format::chain::Chain;
 use crate::format::signature::{Signer, Trust};
 use crate::keys::recipients::short;
 use crate::prune::{PruneError, PrunePlan, PruneReport, PruneRequest};
@@ -121,6 +123,7 @@ pub(crate) fn run(
         let named = name_sealed_to(&mut asked, &recipient, front);
         runtime.block_on(named)?;
     }
+    runtime.block_on(learn_proofs(config, &mut asked, front));
     if let Some(identities) = identities {
         runtime.block_on(decrypt_tags(&mut asked, &identities, front))?;
     }
@@ -285,6 +288,50 @@ async fn decrypt_tags(
     Ok(())
 }
 
+/// Adds the snapshots that drills restored, as the receipts on the places show them.
+async fn learn_proofs(config: Option<&Config>, asked: &mut [Asked], front: &dyn FrontEnd) {
+    for one in asked {
+        let request = &mut one.request;
+        let listed = request.folder.receipt_listing().await;
+        if listed.is_ok_and(|listed| listed.is_empty()) {
+            continue;
+        }
+        // A place whose manifests cannot be read is reported by the plan.
+        let Ok(chain) = request.folder.chain(&request.trust).await else {
+            continue;
+        };
+        let looked = match (config, &one.name) {
+            (Some(config), Some(name)) => {
+                look_at_receipts(config, (name, &request.folder), &chain, front).await
+            }
+            _ => proofs_elsewhere(&request.folder, &chain, &request.trust).await,
+        };
+        match looked {
+            Ok(found) => request.pins.proven.extend(found.proven()),
+            Err(error) => front.warn(&format!(
+                "the receipts on {} cannot be read: {}",
+                request.folder.target.label(),
+                error.with_causes()
+            )),
+        }
+    }
+}
+
+/// Returns the receipts on a place of another host. Nothing of them is remembered.
+async fn proofs_elsewhere(
+    folder: &HostFolder,
+    chain: &Chain,
+    trust: &Trust,
+) -> Result<TargetReceipts, JobError> {
+    let knowledge = ReceiptKnowledge {
+        trust,
+        host_signers: &[],
+        keys: &HashMap::new(),
+        now: clock::now(),
+    };
+    Ok(read_receipts(folder, chain, &knowledge).await?)
+}
+
 /// Decides what is deleted; deletes nothing.
 async fn plan(request: &PruneRequest, is_dry_run: bool) -> Pruned {
     let mut done = Pruned {
@@ -394,18 +441,23 @@ pub(crate) fn retain_on(
     let Some(policy) = config.retention_of(settings) else {
         return Ok(None);
     };
-    let request = PruneRequest {
-        folder: HostFolder::new(target.target.clone(), config.host.clone()),
-        trust: own_trust(config, front)?,
-        policy: policy.and_young(),
-        forget: Vec::new(),
-        now: clock::now(),
-        pins: pins_of(config)?,
-        tags: kept_tags(&[], config.keep_tags_of(settings), Some(config))?,
-        gone: false,
-        confirmed: false,
-        recovery: recovery_files(),
-    };
+    let mut asked = [Asked {
+        name: Some(settings.name.clone()),
+        request: PruneRequest {
+            folder: HostFolder::new(target.target.clone(), config.host.clone()),
+            trust: own_trust(config, front)?,
+            policy: policy.and_young(),
+            forget: Vec::new(),
+            now: clock::now(),
+            pins: pins_of(config)?,
+            tags: kept_tags(&[], config.keep_tags_of(settings), Some(config))?,
+            gone: false,
+            confirmed: false,
+            recovery: recovery_files(),
+        },
+    }];
+    runtime.block_on(learn_proofs(Some(config), &mut asked, front));
+    let [Asked { request, .. }] = asked;
     let plan = runtime.block_on(caught(request.plan()))??;
     if let unknown @ 1.. = plan.kept_for_unknown_tags() {
         let label = request.folder.target.label();

@@ -24,6 +24,7 @@ pub mod lineage;
 mod look;
 pub mod looks;
 mod marks;
+mod receipt_key;
 mod request;
 mod resealing;
 mod rest;

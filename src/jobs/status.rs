@@ -8,6 +8,8 @@ mod facts;
 pub(crate) mod hosts;
 mod last_run;
 mod look;
+mod observed_proof;
+pub(crate) mod proof;
 pub(crate) mod record;
 mod remembered;
 mod restores;
@@ -36,6 +38,7 @@ use crate::state::catalog::Catalog;
 use crate::state::history::History;
 use facts::FactSources;
 pub(crate) use last_run::{LastRun, RUNNING, UNFINISHED};
+use proof::{ProofFacts, proof_facts};
 pub(crate) use remembered::remembered_judgement;
 #[allow(unused_imports, reason = "the agent's parts use it")]
 pub(crate) use remembered::remembered_verdict;
@@ -66,6 +69,9 @@ pub(crate) struct StatusReport {
     pub(crate) restore_open: Option<RestoreOpenFinding>,
     /// Safety copies of restores in place that may be deleted. They need no attention.
     pub(crate) safety_copies: Vec<SafetyCopyReminder>,
+    /// Which snapshots were restored for proof, and which keys are known to exist. `None`: the
+    /// history of this host cannot be read, or there is none yet.
+    pub(crate) proof: Option<ProofFacts>,
 }
 
 /// The state of one target.
@@ -194,6 +200,24 @@ pub(crate) fn run(
         findings: shrunk,
         restore_open: open_restore(config),
         safety_copies: safety_copies(config),
+        proof: remembered_proof(config, catalog.as_ref(), front),
+    })
+}
+
+/// Returns what is known of proofs. If it cannot be read, that is a warning.
+fn remembered_proof(
+    config: &Config,
+    catalog: Option<&Catalog>,
+    front: &dyn FrontEnd,
+) -> Option<ProofFacts> {
+    let read = || {
+        let history = History::open_existing(&config.state)?;
+        let facts = history.map(|history| proof_facts(config, &history, catalog));
+        facts.transpose()
+    };
+    read().unwrap_or_else(|error: JobError| {
+        front.warn(&error.with_causes());
+        None
     })
 }
 

@@ -66,8 +66,10 @@ pub struct Identities {
     keys: Vec<BoxedIdentity>,
     /// The recipients of these keys, as far as they are known.
     recipients: Vec<String>,
-    /// Whether one of the keys is used through a plugin, which is a separate program.
-    uses_programs: bool,
+    /// Those of them whose private key this process holds.
+    own_recipients: Vec<String>,
+    /// The plugin of each key that is used through one, which is a separate program.
+    plugins: Vec<String>,
 }
 
 impl std::fmt::Debug for Identities {
@@ -79,7 +81,7 @@ impl std::fmt::Debug for Identities {
 impl Identities {
     /// Returns whether decrypting starts a program: an age plugin.
     pub fn uses_programs(&self) -> bool {
-        self.uses_programs
+        !self.plugins.is_empty()
     }
 
     /// Reads the keys in `paths`; asks `prompt` for passphrases.
@@ -87,7 +89,8 @@ impl Identities {
         let mut loaded = Self {
             keys: Vec::new(),
             recipients: Vec::new(),
-            uses_programs: false,
+            own_recipients: Vec::new(),
+            plugins: Vec::new(),
         };
         for path in paths {
             loaded.load_file(path, prompt)?;
@@ -125,9 +128,24 @@ impl Identities {
         &self.recipients
     }
 
+    /// Returns the recipients of those keys that this process holds itself.
+    pub fn own_recipients(&self) -> &[String] {
+        &self.own_recipients
+    }
+
+    /// Returns the plugin of each key that is elsewhere.
+    pub fn plugins(&self) -> &[String] {
+        &self.plugins
+    }
+
     /// Returns the keys, in the order of the files.
     pub(crate) fn keys(&self) -> impl Iterator<Item = &dyn age::Identity> {
         self.keys.iter().map(|key| &**key as &dyn age::Identity)
+    }
+
+    fn add_own(&mut self, recipient: String) {
+        self.own_recipients.push(recipient.clone());
+        self.recipients.push(recipient);
     }
 
     fn load_file(&mut self, path: &Path, prompt: &Arc<dyn Prompt>) -> Result<(), IdentityError> {
@@ -172,11 +190,11 @@ impl Identities {
             if let Some(comment) = line.strip_prefix('#') {
                 self.recipients.extend(plugin_recipient(comment));
             } else if let Ok(key) = line.parse::<x25519::Identity>() {
-                self.recipients.push(key.to_public().to_string());
+                self.add_own(key.to_public().to_string());
                 self.keys.push(Box::new(key));
             } else if let Ok(key) = line.parse::<plugin::Identity>() {
+                self.plugins.push(key.plugin().to_owned());
                 let key = PluginIdentity::new(key, Arc::clone(prompt));
-                self.uses_programs = true;
                 self.keys.push(Box::new(key));
             } else if !line.is_empty() {
                 if typing_error::is_broken_over_lines(text, &is_age_identity) {
@@ -221,7 +239,7 @@ impl Identities {
         };
         let key = ssh::Identity::Unencrypted(key);
         if let Ok(recipient) = ssh::Recipient::try_from(key.clone()) {
-            self.recipients.push(recipient.to_string());
+            self.add_own(recipient.to_string());
         }
         self.keys.push(Box::new(key));
         Ok(())

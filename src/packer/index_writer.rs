@@ -23,12 +23,13 @@ use crate::format::version::FORMAT;
 /// Bytes of index that are cut at a time.
 const STRETCH_BYTES: usize = 4 << 20;
 
-/// Stores the index of `body` and returns where it is. All data archives must be sealed already.
+/// Stores the index of `body`. Returns where it is, and its salt. All data archives must be sealed
+/// already.
 pub(super) fn seal(
     archives: &mut ArchiveWriter<'_>,
     request: &PackRequest<'_>,
     body: &PackedFiles,
-) -> Result<IndexRef, PackError> {
+) -> Result<(IndexRef, [u8; 32]), PackError> {
     let streams: Vec<ArchiveStream> = archives
         .used(ArchiveKind::Data)?
         .into_iter()
@@ -38,7 +39,9 @@ pub(super) fn seal(
             tar_blake3: used.tar_blake3,
         })
         .collect();
-    let header = header(request, body, streams.len() as u64)?;
+    let mut salt = [0; 32];
+    getrandom::fill(&mut salt).map_err(PackError::Random)?;
+    let header = header(request, body, streams.len() as u64, &salt);
     let mut archive_lines = Vec::new();
     for stream in &streams {
         archive_lines.extend(json_line(stream));
@@ -65,11 +68,12 @@ pub(super) fn seal(
     writer.section(entries)?;
     let (extents, bytes, blake3) = writer.finish()?;
     archives.count_live(&extents);
-    Ok(IndexRef {
+    let index = IndexRef {
         extents,
         bytes,
         blake3,
-    })
+    };
+    Ok((index, salt))
 }
 
 /// Returns the header line.
@@ -77,15 +81,14 @@ fn header(
     request: &PackRequest<'_>,
     body: &PackedFiles,
     archives: u64,
-) -> Result<Vec<u8>, PackError> {
-    let mut salt = [0; 32];
-    getrandom::fill(&mut salt).map_err(PackError::Random)?;
+    salt: &[u8; 32],
+) -> Vec<u8> {
     let snapshot = request.snapshot;
     let mut line = json_line(&IndexHeader {
         format: FORMAT,
         host: request.host.clone(),
         stamp: snapshot.stamp,
-        salt: hex(&salt),
+        salt: hex(salt),
         tags: snapshot.tags.clone(),
         note: snapshot.note.clone(),
         sources: snapshot.sources.clone(),
@@ -96,7 +99,7 @@ fn header(
         entries: body.totals.entries,
     });
     line.push(b'\n');
-    Ok(line)
+    line
 }
 
 struct IndexWriter<'s, 'a> {

@@ -12,6 +12,7 @@ use crate::format::archive_table::ArchiveRow;
 use crate::format::index::Skipped;
 use crate::format::known::Known;
 use crate::format::manifest::Manifest;
+use crate::format::receipt::ReceiptKey;
 use crate::format::signature::Signer;
 use crate::keys::recipients::Recipients;
 use crate::state::catalog::{Catalog, CatalogArchive};
@@ -115,6 +116,9 @@ pub struct Packed {
     pub skipped: Vec<Skipped>,
     /// Figures of each source, by its path in the snapshot.
     pub figures: BTreeMap<String, Figures>,
+    /// What is needed to judge receipts about the snapshot; the schema of a database that was not
+    /// read now is missing.
+    pub receipt_key: ReceiptKey,
     /// Remarks for the operator that are no reason to call the snapshot incomplete.
     pub notes: BTreeSet<String>,
 }

@@ -292,6 +292,7 @@ impl<'a> Checker<'a> {
                     path: place.to_owned(),
                     page_size: inspection.page_size,
                     tables: inspection.tables,
+                    schema: inspection.schema,
                     integrity: inspection.integrity,
                 });
             }

@@ -136,7 +136,11 @@ impl HostFolder {
     }
 
     /// Returns `None` if the object is absent, unreadable, or larger than `limit`.
-    async fn get_small(&self, key: &ObjectKey, limit: u64) -> Result<Option<Vec<u8>>, TargetError> {
+    pub(super) async fn get_small(
+        &self,
+        key: &ObjectKey,
+        limit: u64,
+    ) -> Result<Option<Vec<u8>>, TargetError> {
         match self.target.get(&self.key(key), limit).await {
             Ok(bytes) => Ok(Some(bytes.into())),
             Err(error) if error.kind == ErrorKind::Unavailable => Err(error),

@@ -42,6 +42,11 @@ pub enum NamedError {
          configuration, and back up first"
     )]
     BeforeFailure(Stamp),
+    /// It is the newest that a drill restored.
+    #[error(
+        "snapshot {0} is the last that a drill restored, and stays; drill a newer one first, or say --yes"
+    )]
+    Proven(Stamp),
     /// Several snapshots have this stamp or sequence.
     #[error("{text:?} names several snapshots; name one by its sequence: {}", sequences.join(", "))]
     Ambiguous {
@@ -91,11 +96,13 @@ pub fn find(text: &str, all: &[Nameable]) -> Result<Option<usize>, NamedError> {
 }
 
 /// Refuses to delete a snapshot that stays in spite of being named. `reasons`: those that an empty
-/// policy leaves. `confirmed`: the operator accepts that tags are not known.
+/// policy leaves. `confirmed`: the operator accepts that tags are not
+/// known, and that no proof is left.
 pub fn may_go(stamp: Stamp, reasons: &Reasons, confirmed: bool) -> Result<(), NamedError> {
     let mut reasons = reasons.clone();
     if confirmed {
         reasons.remove(&Reason::TagsUnknown);
+        reasons.remove(&Reason::Proven);
     }
     let refused = reasons.iter().find_map(|reason| match reason {
         Reason::Newest => Some(NamedError::Newest(stamp)),
@@ -105,6 +112,7 @@ pub fn may_go(stamp: Stamp, reasons: &Reasons, confirmed: bool) -> Result<(), Na
         Reason::TagsUnknown => Some(NamedError::TagsUnknown(stamp)),
         Reason::BeforeShrink => Some(NamedError::BeforeShrink(stamp)),
         Reason::BeforeFailure => Some(NamedError::BeforeFailure(stamp)),
+        Reason::Proven => Some(NamedError::Proven(stamp)),
         _ => None,
     });
     refused.map_or(Ok(()), Err)

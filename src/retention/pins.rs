@@ -15,6 +15,9 @@ pub struct Pins {
     /// The last ones before a source failed that still fails, with their sequences (`None`: not
     /// known).
     pub before_failure: BTreeMap<Stamp, Option<u64>>,
+    /// Drills restored them. They are no pins by themselves: of those in one place the newest
+    /// stays.
+    pub proven: BTreeSet<Stamp>,
 }
 
 impl Pins {
@@ -40,6 +43,7 @@ impl Pins {
         };
         Self {
             by_hand: self.by_hand.clone(),
+            proven: self.proven.clone(),
             before_shrink: self.before_shrink.iter().map(instead).collect(),
             before_failure: self.before_failure.iter().map(instead).collect(),
         }
@@ -72,6 +76,7 @@ mod tests {
     fn a_snapshot_that_an_alarm_keeps_says_so() {
         let stamp = |day: u32| format!("202611{day:02}T060000Z").parse().unwrap();
         let pins = Pins {
+            proven: BTreeSet::new(),
             by_hand: BTreeSet::from([stamp(1), stamp(2)]),
             before_shrink: BTreeMap::from([(stamp(2), Some(2)), (stamp(3), None)]),
             before_failure: BTreeMap::from([(stamp(5), Some(5))]),
@@ -99,6 +104,7 @@ mod tests {
     fn if_a_pinned_snapshot_is_not_in_a_place_an_earlier_one_stays_there() {
         let stamp = |day: u64| format!("202611{day:02}T060000Z").parse().unwrap();
         let pins = Pins {
+            proven: BTreeSet::new(),
             by_hand: BTreeSet::from([stamp(7)]),
             before_shrink: BTreeMap::from([(stamp(4), Some(4))]),
             before_failure: BTreeMap::from([(stamp(6), Some(6)), (stamp(1), Some(1))]),

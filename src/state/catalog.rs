@@ -21,6 +21,7 @@ mod in_use;
 mod lookups;
 mod numbers;
 mod publication_state;
+mod receipt_keys;
 mod row_checksum;
 mod scrub_history;
 mod snapshots;

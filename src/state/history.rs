@@ -13,6 +13,7 @@ mod looks;
 mod marks;
 mod open_findings;
 mod outbox;
+mod receipts;
 mod reserve;
 mod runs;
 mod stages;
@@ -31,6 +32,7 @@ pub use looks::TargetLook;
 pub use marks::OperatorMark;
 pub use open_findings::OpenFindingKey;
 pub use outbox::{NewOutboxItem, OutboxItem, OutboxTransaction};
+pub use receipts::{ReceiptLook, RememberedReceipt};
 pub use runs::{EndedRun, NewRun, RunFilter, RunRow};
 
 /// Name of the file in the state directory.
@@ -127,6 +129,7 @@ impl History {
                 jobs::TABLES,
                 looks::TABLES,
                 marks::TABLES,
+                receipts::TABLES,
                 acknowledgements::TABLES,
                 open_findings::TABLES,
                 stages::TABLES,

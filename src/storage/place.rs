@@ -21,6 +21,20 @@ pub fn place(spec: &TargetSpec) -> Result<String, OpenError> {
     )
 }
 
+/// Returns the name of the target's place without the user who reaches it: two machines that use
+/// accounts of their own name it alike. Receipts name a target by its hash.
+pub fn place_without_user(spec: &TargetSpec) -> Result<String, OpenError> {
+    let place = place(spec)?;
+    let Some((scheme, rest)) = place.split_once("://") else {
+        return Ok(place);
+    };
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let server = authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, server)| server);
+    Ok(format!("{scheme}://{server}/{path}"))
+}
+
 fn place_with(
     spec: &TargetSpec,
     environment: &Environment,

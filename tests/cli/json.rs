@@ -434,6 +434,18 @@ const SCENARIOS: &[Scenario] = &[
         0,
     ),
     scenario("key recipients", Backup, "", "key recipients", 0),
+    scenario("key prove", Backup, DRILLER, PROVE, 0),
+    scenario("key prove --collect", Backup, "", COLLECT, 0),
+    scenario(
+        "key prove",
+        Backup,
+        COLLECTED,
+        "key prove --archive stick --output receipt",
+        0,
+    ),
+    scenario("drill", Backup, DRILLER, DRILL, 0),
+    scenario("drill", Backup, FAILING_DRILL, DRILL, 3),
+    scenario("status", Backup, DRILLED, "status", 0),
     scenario("any command that fails", Nothing, "", "list", 2),
     scenario("any command that fails", Nothing, "", "list --nothing", 2),
     scenario("any command that fails", Nothing, "", "restore", 2),
@@ -456,6 +468,31 @@ const SCENARIOS: &[Scenario] = &[
         2,
     ),
 ];
+
+/// The configuration of a machine that drills, and its key on the host.
+const DRILLER: &str = "ssh-keygen -q -t ed25519 -N '' -f drill
+    { printf 'drill@laptop namespaces=\"sealift-receipt\" '; cat drill.pub; } >>allowed_signers
+    printf '[drill]\nfrom = \"./repo\"\nidentity = \"key.txt\"\nsigner = \"drill\"\nprincipal = \"drill@laptop\"\n' >d.toml
+    printf '[[check]]\nname = \"c\"\ncommand = [\"true\"]\n' >>d.toml
+    export SEALIFT_CONFIG=$PWD/d.toml";
+
+const FAILING_DRILL: &str = "ssh-keygen -q -t ed25519 -N '' -f drill
+    printf '[drill]\nfrom = \"./repo\"\nidentity = \"key.txt\"\nsigner = \"drill\"\ncheck_timeout = \"0s\"\n' >d.toml
+    printf '[[check]]\nname = \"c\"\ncommand = [\"false\"]\n' >>d.toml; export SEALIFT_CONFIG=$PWD/d.toml";
+
+const DRILL: &str = "drill --signer allowed_signers --keep --scratch .";
+const PROVE: &str = "key prove --signer allowed_signers";
+const COLLECT: &str = "key prove --from ./repo --accept-signer --collect stick";
+
+const COLLECTED: &str = "ssh-keygen -q -t ed25519 -N '' -f drill
+    printf '[drill]\nfrom = \"./repo\"\nidentity = \"key.txt\"\nsigner = \"drill\"\n' >d.toml
+    sealift key prove --from ./repo --accept-signer --collect stick; export SEALIFT_CONFIG=$PWD/d.toml";
+
+/// A drill that the host believes, and one that it does not.
+const DRILLED: &str = "ssh-keygen -q -t ed25519 -N '' -f drill
+    { printf 'drill@laptop namespaces=\"sealift-receipt\" '; cat drill.pub; } >>allowed_signers
+    drill='sealift drill --from ./repo --identity key.txt --signer allowed_signers --signer-key drill'
+    (unset SEALIFT_CONFIG; $drill --by drill@laptop; $drill --by drill@other)";
 
 /// A directory that is left out.
 const MARKED: &str = "mkdir data/scratch; touch data/scratch/.nobackup; echo x >data/scratch/x";

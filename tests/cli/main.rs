@@ -17,6 +17,7 @@ mod choosing;
 mod clocks;
 mod commands;
 mod documented;
+mod drill;
 mod exits;
 mod first_week;
 mod help;

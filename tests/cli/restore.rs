@@ -4,7 +4,7 @@ mod cold_storage;
 mod destinations;
 mod extreme_times;
 mod identities;
-mod keys;
+pub mod keys;
 mod record;
 mod recover_py_rights;
 mod rights;

@@ -25,6 +25,7 @@ fn run(config: &Config, base_url: Option<&str>, patience: Duration) -> Vec<Check
     let checks: Vec<_> = config.checks.iter().collect();
     let subject = CheckSubject {
         base_url,
+        restored: None,
         database: &|name| Some(PathBuf::from(name)),
         file: &|path| Some(path.to_owned()),
     };

@@ -3,4 +3,5 @@
 mod age_payload;
 mod allowed_signers;
 mod fuzzed_bytes;
+mod receipts;
 mod samples;

@@ -14,6 +14,7 @@ use rusqlite::limits::Limit;
 use super::code::{self, is_limit};
 use super::inspection::{Depth, Inspection};
 use super::vfs;
+use crate::base::ids::Hash;
 
 /// Memory that SQLite may use, in bytes. A legitimate check needs its page cache, a bit for each
 /// page, and one value at a time of those in an index or under a CHECK constraint.
@@ -61,6 +62,7 @@ pub(super) fn inspect(conn: &Connection, depth: Depth) -> rusqlite::Result<Inspe
         integrity: String::new(),
         page_size: 0,
         tables: BTreeMap::new(),
+        schema: None,
         unchecked: None,
     };
     let checked = table_names(conn).and_then(|names| Ok((integrity(conn, &names, depth)?, names)));
@@ -70,6 +72,7 @@ pub(super) fn inspect(conn: &Connection, depth: Depth) -> rusqlite::Result<Inspe
             inspection.unchecked = described(&checked.unchecked);
             // Counting in a damaged tree may never end.
             if inspection.is_ok() {
+                inspection.schema = Some(schema(conn, &names));
                 let counted = |name: String| row_count(conn, &name).map(|rows| (name, rows));
                 inspection.tables = names.into_iter().filter_map(counted).collect();
             }
@@ -169,6 +172,24 @@ fn row_count(conn: &Connection, name: &str) -> Option<u64> {
     let sql = format!("SELECT count(*) FROM {}", quoted(name));
     let rows: i64 = conn.query_row(&sql, [], |row| row.get(0)).ok()?;
     rows.try_into().ok()
+}
+
+/// Returns the hash of the names of tables and columns. SQLite's own tables, which it makes when it
+/// needs them, do not count.
+fn schema(conn: &Connection, names: &[String]) -> Hash {
+    let own = names.iter().filter(|name| !name.starts_with("sqlite_"));
+    let columns: BTreeMap<&String, Vec<String>> = own
+        .map(|name| {
+            let sql = format!("SELECT * FROM {} LIMIT 0", quoted(name));
+            let columns = conn.prepare(&sql).map(|statement| {
+                let names = statement.column_names().into_iter();
+                names.map(str::to_owned).collect()
+            });
+            (name, columns.unwrap_or_default())
+        })
+        .collect();
+    // Texts always have a JSON form.
+    Hash::sha256(&serde_json::to_vec(&columns).unwrap_or_default())
 }
 
 fn quoted(name: &str) -> String {

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::ids::Hash;
+
 /// The outcome of a check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -15,6 +17,9 @@ pub struct Inspection {
     /// Number of rows of each table that holds rows itself, without tables that need an extension
     /// we lack. Empty for a damaged database.
     pub tables: BTreeMap<String, u64>,
+    /// SHA-256 of the names of these tables and of their columns. `None` for a damaged database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema: Option<Hash>,
     /// Tables or indexes that only the database's application can check, and why. `None`:
     /// everything was checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -496,6 +496,34 @@ pub(in crate::cli) const PAGES: &[Page] = &[
          `sealift prune --sealed-to RECIPIENT --yes` deletes the older ones.",
     ),
     page(
+        "key prove",
+        &[
+            (
+                "sealift key prove --from s3://bucket/backups --identity key.txt --signer-key drill",
+                "Open the newest snapshot's index, and leave a signed receipt",
+            ),
+            (
+                "sealift key prove --archive stick/ --output receipt.json --identity key.txt --signer-key drill",
+                "Do it without a network, with what --collect put on a stick",
+            ),
+        ],
+        "the identity opened the snapshots of some hosts, and not of all",
+    ),
+    page(
+        "drill",
+        &[
+            (
+                "sealift drill --from s3://bucket/backups --identity key.txt --signer-key drill",
+                "Restore the newest snapshot, check it, remove it, and leave a signed receipt",
+            ),
+            (
+                "sealift --config drill.toml drill",
+                "Do it as [drill] says, with a service and its checks (docs/proof.md)",
+            ),
+        ],
+        "the snapshot failed and its receipt says so, a service did not stop, or a place could not be read",
+    ),
+    page(
         "prune",
         &[
             (

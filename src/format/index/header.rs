@@ -77,6 +77,18 @@ pub struct DatabaseRecord {
     pub tables: BTreeMap<String, u64>,
     /// `ok`, or the first line that SQLite's check printed.
     pub integrity: String,
+    /// SHA-256 of the names of its tables and their columns, for this host's own memory: no index
+    /// holds it. `None`: this record was read.
+    #[serde(skip)]
+    pub schema: Option<Hash>,
+}
+
+impl DatabaseRecord {
+    /// Whether a restored copy can be compared with it: the database was sound, and the path is not
+    /// lossy, so that it names one file.
+    pub fn can_be_checked(&self) -> bool {
+        self.integrity == "ok" && !self.path.contains(char::REPLACEMENT_CHARACTER)
+    }
 }
 
 /// An archive line: the identity of one archive's tar stream.

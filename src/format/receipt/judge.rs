@@ -1,6 +1,7 @@
 //! Whether a receipt is believed: a pure function of what a target stores and what the judge knows.
 
 use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
 
 use super::{
     MAX_RECEIPT_BYTES, RECEIPT_FORMAT, RECEIPT_NAMESPACE, Receipt, ReceiptKind, ReceiptOutcome,
@@ -41,7 +42,8 @@ pub struct ReceiptContext<'a> {
 }
 
 /// Whether the witness shows that the signer opened the snapshot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum WitnessState {
     /// It was made with the salt in the sealed index.
     Right,
@@ -50,7 +52,7 @@ pub enum WitnessState {
 }
 
 /// A receipt that is believed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JudgedReceipt {
     /// The receipt.
     pub receipt: Receipt,

@@ -66,6 +66,22 @@ impl ContentScratch {
         scratch_dir("push", parent).map(Self::owed)
     }
 
+    /// Makes a directory for a drill, in `parent` if the operator chose one. Removes those of drills
+    /// that were killed.
+    pub(crate) fn for_drill(parent: Option<&Path>) -> Result<Self, JobError> {
+        drill_dir("drill", parent).map(Self::owed)
+    }
+
+    /// Makes a directory for a drill whose data stays: no later drill takes it for abandoned.
+    pub(crate) fn for_kept_drill(parent: Option<&Path>) -> Result<Self, JobError> {
+        drill_dir("kept", parent).map(Self::owed)
+    }
+
+    /// Keeps the directory.
+    pub(crate) fn keep(&self) {
+        self.dir.private().keep();
+    }
+
     /// Registers the removal of `dir`.
     fn owed(dir: ScratchDir) -> Self {
         let private = std::sync::Arc::clone(dir.private());
@@ -80,7 +96,7 @@ impl ContentScratch {
     }
 
     /// Returns the name and the path of the tree, which is not made yet.
-    pub(super) fn tree(&self) -> (&'static str, PathBuf) {
+    pub(crate) fn tree(&self) -> (&'static str, PathBuf) {
         (TREE, self.dir.path().join(TREE))
     }
 
@@ -88,6 +104,12 @@ impl ContentScratch {
     pub(crate) fn dir(&self) -> &Dir {
         self.dir.private().dir()
     }
+}
+
+fn drill_dir(verb: &str, parent: Option<&Path>) -> Result<ScratchDir, JobError> {
+    ScratchDir::make_after_killed(verb, parent).map_err(|error| {
+        JobError::from(error).with_next("name a directory of your own with --scratch")
+    })
 }
 
 /// Returns the directories in which the content may pass through, the state directory first. None

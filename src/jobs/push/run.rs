@@ -20,6 +20,7 @@ use super::inventory::{
 use super::lineage::reconcile;
 use super::look::look;
 use super::marks;
+use super::receipt_key;
 use super::request::{PushReport, PushRequest, TargetReport};
 use super::resealing::{Resealing, resealing};
 use super::rest::look_at_all;
@@ -274,6 +275,7 @@ impl<'a> Push<'a> {
         };
         let core = &packed.manifest.core_hash;
         self.state.catalog.remember_about(core, &about)?;
+        receipt_key::remember(&self.state.catalog, core, &packed.receipt_key)?;
         Ok(packed)
     }
 

@@ -7,6 +7,7 @@ use std::path::Path;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::last_run::{self, LastRun};
+use super::observed_proof::observed_proof;
 use super::runs::{last_backup, open_runs};
 use super::shown::{LookBook, TargetShown};
 use crate::base::clock;
@@ -18,8 +19,8 @@ use crate::jobs::error::JobError;
 use crate::jobs::push::PresentSigner;
 use crate::jobs::shrunk::ShrinkFinding;
 use crate::jobs::verdict::observed::{
-    Observed, ObservedDisk, ObservedFailure, ObservedProof, ObservedRestore, ObservedSchedule,
-    ObservedSnapshot, ObservedSpool, ObservedTarget, ObservedWaiting, RestoreProcess, TargetAccess,
+    Observed, ObservedDisk, ObservedFailure, ObservedRestore, ObservedSchedule, ObservedSnapshot,
+    ObservedSpool, ObservedTarget, ObservedWaiting, RestoreProcess, TargetAccess,
 };
 use crate::keys::recipients::Recipients;
 use crate::state::catalog::{Catalog, PublicationState};
@@ -108,8 +109,6 @@ pub(crate) fn gather(sources: &FactSources<'_>) -> Result<Observed, JobError> {
         let remembered = RememberedTarget::read(config, sources.catalog, &target.name)?;
         targets.push(observed_target(config, target, &remembered, sources.looks));
     }
-    let first = sources.catalog.map(Catalog::snapshots).transpose()?;
-    let first = first.and_then(|all| all.iter().map(|row| row.known.stamp.time()).min());
     let mark = |name| match history {
         Some(history) => history.mark(name),
         None => Ok(None),
@@ -138,10 +137,7 @@ pub(crate) fn gather(sources: &FactSources<'_>) -> Result<Observed, JobError> {
             .verify_max_age
             .and_then(|most| TimeDelta::from_std(most).ok()),
         channels: Vec::new(),
-        proof: ObservedProof {
-            first_snapshot: first,
-            ..ObservedProof::default()
-        },
+        proof: observed_proof(sources)?,
         acknowledgements: acknowledgements.unwrap_or_default(),
         first_seen: seen.unwrap_or_default().into_iter().collect(),
         ..Observed::nothing(now)

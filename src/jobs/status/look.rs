@@ -6,7 +6,7 @@ use crate::base::error_chain::with_causes;
 use crate::base::ids::Hash;
 use crate::base::panics::caught;
 use crate::config::Config;
-use crate::format::chain::{ChainError, Finding};
+use crate::format::chain::{Chain, ChainError, Finding};
 use crate::format::signature::Trust;
 use crate::jobs::push::{PresentSigner, Target};
 use crate::jobs::verdict::FindingCode;
@@ -41,6 +41,8 @@ pub(super) struct Seen {
     pub(super) cores: HashSet<Hash>,
     /// Messages that need no attention.
     pub(super) notes: Vec<String>,
+    /// The chain there; `None`: its manifests form none.
+    pub(super) chain: Option<Chain>,
 }
 
 /// Looks at the target. An error: nothing can be said about what it holds now.
@@ -58,7 +60,19 @@ async fn examine(folder: &HostFolder, expected: Expected<'_>) -> Result<Seen, Re
         Err(RepositoryError::Chain(error)) => return Ok(without_chain(expected, &error)),
         Err(error) => return Err(error),
     };
+    let mut seen = compare(folder, &chain, expected).await?;
+    seen.chain = Some(chain);
+    Ok(seen)
+}
+
+/// Compares what the chain shows with what this host expects.
+async fn compare(
+    folder: &HostFolder,
+    chain: &Chain,
+    expected: Expected<'_>,
+) -> Result<Seen, RepositoryError> {
     let mut seen = Seen {
+        chain: None,
         cores: chain
             .snapshots
             .iter()
@@ -130,6 +144,7 @@ fn without_chain(expected: Expected<'_>, error: &ChainError) -> Seen {
         }),
     };
     Seen {
+        chain: None,
         cores: HashSet::new(),
         notes: Vec::new(),
         shown: TargetShown {

@@ -15,8 +15,10 @@ use crate::format::signature::Trust;
 use crate::jobs::context::{FrontEnd, runtime};
 use crate::jobs::error::JobError;
 use crate::jobs::push::PresentSigner;
+use crate::jobs::receipts::look_at_receipts;
 use crate::jobs::targets::{open_target, own_trust};
 use crate::jobs::verdict::observed::ObservedSnapshot;
+use crate::repository::HostFolder;
 use crate::state::catalog::Catalog;
 use crate::state::history::{History, HistoryError};
 use crate::storage::TargetSpec;
@@ -107,6 +109,14 @@ impl Session<'_> {
             before: looks.shown(&target.name).unwrap_or_default(),
         };
         let mut seen = look::look(&opened, expected).await?;
+        if let Some(chain) = &seen.chain {
+            let folder = HostFolder::new(opened.target.clone(), self.config.host.clone());
+            let place = (target.name.as_str(), &folder);
+            if let Err(error) = look_at_receipts(self.config, place, chain, self.front).await {
+                let text = format!("its receipts cannot be read: {}", error.with_causes());
+                seen.notes.push(text);
+            }
+        }
         let newest = seen
             .shown
             .newest

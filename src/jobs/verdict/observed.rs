@@ -271,6 +271,14 @@ pub(crate) struct ObservedProof {
 pub(crate) struct ProofLimits {
     pub(crate) max_age: TimeDelta,
     pub(crate) keys_max_age: TimeDelta,
+    pub(crate) scope: ProofScope,
+}
+
+/// Of which targets a proof is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ProofScope {
+    AnyTarget,
+    EachTarget,
 }
 
 /// What a receipt says.

@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::judge::Raised;
-use super::observed::{Observed, ObservedKey, ObservedReceipt, ProofLimits, ReceiptResult};
+use super::observed::{
+    Observed, ObservedKey, ObservedReceipt, ProofLimits, ProofScope, ReceiptResult,
+};
 use super::words::{joined, span};
 use super::{FindingCode, ProvenSnapshot, Severity};
 use crate::keys::recipients::short;
@@ -18,7 +20,15 @@ pub(super) fn all(observed: &Observed) -> Vec<Raised> {
     let Some(limits) = observed.proof.limits else {
         return Vec::new();
     };
-    let mut raised: Vec<Raised> = overdue(observed, limits).into_iter().collect();
+    let mut raised: Vec<Raised> = match limits.scope {
+        ProofScope::AnyTarget => overdue(observed, limits, None).into_iter().collect(),
+        ProofScope::EachTarget => {
+            let names = observed.targets.iter().map(|target| target.name.as_str());
+            names
+                .filter_map(|name| overdue(observed, limits, Some(name)))
+                .collect()
+        }
+    };
     raised.extend(failed(observed));
     raised.extend(observed.proof.receipts.iter().filter_map(foreign));
     raised.extend(silent_keys(observed, limits));
@@ -27,18 +37,31 @@ pub(super) fn all(observed: &Observed) -> Vec<Raised> {
 
 /// Returns the newest snapshot that was proven.
 pub(super) fn newest(observed: &Observed) -> Option<&ProvenSnapshot> {
+    newest_from(observed, None)
+}
+
+/// Returns the newest snapshot that was proven, on `target` if that is given.
+fn newest_from<'a>(observed: &'a Observed, target: Option<&str>) -> Option<&'a ProvenSnapshot> {
     let receipts = observed.proof.receipts.iter();
     let good = receipts.filter(|receipt| receipt.result == ReceiptResult::Good);
     good.map(|receipt| &receipt.proven)
+        .filter(|proven| target.is_none_or(|target| proven.target == target))
         .max_by_key(|proven| proven.proven_at)
 }
 
-fn overdue(observed: &Observed, limits: ProofLimits) -> Option<Raised> {
+/// Returns the finding that a proof is overdue, one of `target` if that is given.
+fn overdue(observed: &Observed, limits: ProofLimits, target: Option<&str>) -> Option<Raised> {
     let now = observed.now;
     let next = "on the key holder's machine: sealift drill";
-    let raised =
-        |severity, text: String| Raised::new(FindingCode::ProofOverdue, severity, text).next(next);
-    let Some(proven) = newest(observed) else {
+    let raised = |severity, text: String| {
+        let raised = Raised::new(FindingCode::ProofOverdue, severity, text).next(next);
+        match target {
+            Some(target) => raised.about_target(target),
+            None => raised,
+        }
+    };
+    let of_target = target.map_or_else(String::new, |target| format!(" from {target}"));
+    let Some(proven) = newest_from(observed, target) else {
         let first = observed.proof.first_snapshot?;
         let red = first + FIRST_PROOF;
         let severity = if now > red {
@@ -46,10 +69,10 @@ fn overdue(observed: &Observed, limits: ProofLimits) -> Option<Raised> {
         } else {
             Severity::Amber
         };
-        let text = "no backup of this host was ever restored for proof";
+        let text = format!("no backup of this host was ever restored for proof{of_target}");
         let is_red = severity == Severity::Red;
         return Some(
-            raised(severity, text.to_owned())
+            raised(severity, text)
                 .since(Some(first))
                 .became_red(is_red.then_some(red)),
         );
@@ -70,7 +93,7 @@ fn overdue(observed: &Observed, limits: ProofLimits) -> Option<Raised> {
     } else {
         Severity::Amber
     };
-    let text = format!("the newest proof is {} old{why}", span(now - at));
+    let text = format!("the newest proof{of_target} is {} old{why}", span(now - at));
     Some(
         raised(severity, text)
             .since(Some(since))

@@ -285,6 +285,7 @@ impl FilePacker<'_, '_> {
             path: path.clone(),
             page_size: inspection.page_size,
             tables: inspection.tables,
+            schema: inspection.schema,
             integrity: inspection.integrity,
         };
         self.databases.insert(path, record);

@@ -7,7 +7,7 @@ use foldhash::fast::RandomState;
 use rusqlite::{OptionalExtension as _, Row, params};
 
 use super::publication_state::PublicationState;
-use super::{Catalog, CatalogError, about};
+use super::{Catalog, CatalogError, about, receipt_keys};
 use crate::base::ids::{Hash, Stamp, WriterId};
 use crate::format::known::Made;
 use crate::format::manifest::{Known, Manifest, ManifestName};
@@ -228,8 +228,9 @@ impl Catalog {
         ] {
             self.db.execute(sql, [&core.0[..]]).map_err(self.fail())?;
         }
+        let keys = [about::key(core), receipt_keys::key(core)];
         self.db
-            .execute("DELETE FROM meta WHERE key=?1", [about::key(core)])
+            .execute("DELETE FROM meta WHERE key IN (?1, ?2)", keys)
             .map(drop)
             .map_err(self.fail())
     }

@@ -167,6 +167,7 @@ mod tests {
             path: "db/x.db".to_owned(),
             page_size: 4096,
             tables: BTreeMap::from([("t".to_owned(), 7)]),
+            schema: None,
             integrity: "ok".to_owned(),
         };
         let damaged = DatabaseRecord {

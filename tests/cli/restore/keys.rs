@@ -255,7 +255,7 @@ fn passphrase_sealed_identities() {
 }
 
 /// A plugin that hides the file key behind an XOR: it speaks the protocol, and guards nothing.
-const PLUGIN: &str = r#"#!/usr/bin/env python3
+pub const PLUGIN: &str = r#"#!/usr/bin/env python3
 import base64, sys
 def read():
     line = sys.stdin.readline().strip()

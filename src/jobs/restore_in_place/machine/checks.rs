@@ -55,6 +55,7 @@ impl<'a> RestoreMachine<'a> {
         };
         let subject = CheckSubject {
             base_url: self.config.restore.base_url.as_deref(),
+            restored: None,
             database: &database,
             file: &file,
         };

@@ -107,6 +107,7 @@ pub(super) fn with_proof(receipts: Vec<ObservedReceipt>) -> Observed {
         limits: Some(ProofLimits {
             max_age: TimeDelta::days(92),
             keys_max_age: TimeDelta::days(184),
+            scope: ProofScope::AnyTarget,
         }),
         first_snapshot: Some(ago(24 * 400)),
         receipts,
