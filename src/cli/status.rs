@@ -223,8 +223,11 @@ fn run_line(run: &LastRun, report: &StatusReport) -> String {
         ];
         codes.contains(&finding.code)
     });
-    let message = run.message.as_deref().filter(|_| !is_told);
-    let message = message.unwrap_or_default();
+    let message = match run.message.as_deref() {
+        _ if is_told => "",
+        Some(_) if run.is_only_behind => "every target has caught up since",
+        message => message.unwrap_or_default(),
+    };
     let colon = if message.is_empty() { "" } else { ": " };
     format!("last run {started}: {outcome}{colon}{message}")
 }
