@@ -72,7 +72,7 @@ fn it_remembers_what_the_looks_showed() {
     for archive in glob(&host, "usb/dalidou/archives/*/*") {
         fs::remove_file(archive).unwrap();
     }
-    // Nobody has looked yet.
+    // Without another look.
     assert_eq!(verdict(&host, &["status", "--offline"]), seen);
     let lost = verdict(&host, &["status"]);
     assert_eq!(lost["findings"][0]["code"], "lost_archives", "{lost}");
@@ -82,7 +82,7 @@ fn it_remembers_what_the_looks_showed() {
     assert_eq!(verdict(&host, &["status", "--target", "folder"]), lost);
     host.exits(&["verify", "--repair"], 3);
     assert_eq!(verdict(&host, &["status", "--offline"]), seen);
-    // What nobody looked at for an interval is not known.
+    // A target without a look for an interval is not known.
     on(&mut host, 3);
     let late = host.json_exits(&["status", "--offline"], &[3]);
     assert_eq!(

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::judge::Raised;
 use super::observed::{Observed, ObservedKey, ObservedReceipt, ProofLimits, ReceiptResult};
+use super::raised::Raised;
 use super::words::{joined, span};
 use super::{FindingCode, ProvenSnapshot, Severity};
 use crate::keys::recipients::short;
