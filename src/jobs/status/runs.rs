@@ -82,7 +82,7 @@ pub(super) fn last_backup(
 /// Returns the newest run of the catalog that ended.
 fn ended_before(catalog: Option<&Catalog>) -> Result<Option<LastRun>, JobError> {
     let row = catalog.map(Catalog::last_ended_run).transpose()?.flatten();
-    Ok(row.map(|row| LastRun::of_row(row)))
+    Ok(row.map(LastRun::of_row))
 }
 
 fn of_record(run: &LastRun, row: Option<&RunRow>) -> ObservedRun {

@@ -39,7 +39,7 @@ pub(crate) fn judge(observed: &Observed) -> Judged {
             first_seen.push((key, since));
         }
     }
-    raised.sort_by(|a, b| rank(a).cmp(&rank(b)));
+    raised.sort_by_key(rank);
     let (acknowledged, open): (Vec<_>, Vec<_>) = raised
         .into_iter()
         .partition(|one| is_acknowledged(observed, one));
