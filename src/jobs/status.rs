@@ -34,6 +34,7 @@ use crate::config::Config;
 use crate::keys::recipients::Recipients;
 use crate::state::catalog::Catalog;
 use crate::state::history::History;
+pub(crate) use checks::STALE;
 use facts::FactSources;
 pub(crate) use last_run::{LastRun, RUNNING, UNFINISHED};
 pub(crate) use remembered::remembered_judgement;
