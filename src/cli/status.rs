@@ -18,7 +18,7 @@ use super::verdict;
 use crate::base::units::count;
 use crate::config::parse_age;
 use crate::jobs::status::{
-    self, Asking, LastRun, RUNNING, StatusReport, StatusRequest, TargetHealth, UNFINISHED,
+    self, Asking, LastRun, RUNNING, STALE, StatusReport, StatusRequest, TargetHealth, UNFINISHED,
 };
 use crate::jobs::verdict::{FindingCode, SAME_TIME_SECONDS, VerdictFinding};
 use crate::keys::recipients::short;
@@ -227,8 +227,11 @@ fn run_line(run: &LastRun, report: &StatusReport) -> String {
         ];
         codes.contains(&finding.code)
     });
-    let message = run.message.as_deref().filter(|_| !is_told);
-    let message = message.unwrap_or_default();
+    let message = match run.message.as_deref() {
+        _ if is_told => "",
+        Some(_) if run.is_only_behind => "every target has caught up since",
+        message => message.unwrap_or_default(),
+    };
     let colon = if message.is_empty() { "" } else { ": " };
     format!("last run {started}: {outcome}{colon}{message}")
 }
@@ -237,8 +240,16 @@ fn print_target(report: &StatusReport, health: &TargetHealth) -> Result<(), Fail
     let findings = report.verdict.findings.iter();
     let name = Some(health.name.as_str());
     let number = findings.filter(|one| one.target.as_deref() == name).count();
+    // A finding about the whole host says so once.
+    let is_stale = |line: &str| line.starts_with(STALE);
+    let codes = report.verdict.findings.iter().map(|one| one.code);
+    let is_late = codes
+        .into_iter()
+        .any(|code| code == FindingCode::SnapshotStale)
+        && health.problems.iter().any(|line| is_stale(line));
     let state = match (number, health.newest) {
         (0, None) => "no snapshot yet",
+        (0, Some(_)) if is_late => "ATTENTION",
         (0, Some(_)) => "ok",
         _ => "ATTENTION",
     };
@@ -261,7 +272,8 @@ fn print_target(report: &StatusReport, health: &TargetHealth) -> Result<(), Fail
     }
     // What is wrong, and no finding: the operator acknowledged it, or `max_age` allows it.
     let is_new = report.verdict.newest.is_none();
-    let rest = health.problems.iter().filter(|_| number == 0 && !is_new);
+    let rest = health.problems.iter();
+    let rest = rest.filter(|line| number == 0 && !is_new && !(is_late && is_stale(line)));
     for line in rest.chain(&health.notes) {
         output::print_line(format_args!("  {line}"))?;
     }

@@ -36,6 +36,7 @@ use crate::config::Config;
 use crate::keys::recipients::Recipients;
 use crate::state::catalog::Catalog;
 use crate::state::history::History;
+pub(crate) use checks::STALE;
 use facts::FactSources;
 pub(crate) use last_run::{LastRun, RUNNING, UNFINISHED};
 use proof::{ProofFacts, proof_facts};
@@ -133,23 +134,24 @@ pub(crate) fn run(
     let (history, mut looks) = match open_records(config) {
         Ok(records) => records,
         Err(error) => {
-            let error = error.with_causes();
-            front.warn(&format!(
-                "only what is seen now counts for the verdict: {error}"
-            ));
+            // The catalog beside it says the same.
+            if unreadable.is_none() {
+                let error = error.with_causes();
+                front.warn(&format!(
+                    "only what is seen now counts for the verdict: {error}"
+                ));
+            }
             (None, LookBook::default())
         }
     };
     let signer = present_signer(config, &|text| front.warn(text));
-    let refusal = unreadable.clone();
-    let refusal = refusal.or_else(|| facts::refusal(config, &signer, catalog.as_ref()));
+    let refusal = unreadable.or_else(|| facts::refusal(config, &signer, catalog.as_ref()));
     let mut session = Session {
         config,
         now,
         catalog: catalog.as_ref(),
         history: history.as_ref(),
         signer: signer.as_ref().ok(),
-        is_unreadable: unreadable.is_some(),
         front,
     };
     let targets = session.targets(request, &mut looks)?;

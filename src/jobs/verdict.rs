@@ -11,6 +11,7 @@ mod host_rules;
 mod judge;
 pub(crate) mod observed;
 mod proof_rules;
+mod raised;
 mod run_rules;
 mod target_rules;
 #[cfg(test)]

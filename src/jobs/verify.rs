@@ -98,6 +98,8 @@ struct TargetVerdict {
     /// Archives that were to be read and are in cold storage, and their bytes.
     frozen: (u64, u64),
     problems: Vec<Problem>,
+    /// Those of them that were repaired.
+    mended: Vec<Problem>,
     rehearsals: Vec<TestRestore>,
     /// Repairs, and why some failed, each a line.
     repaired: Vec<String>,

@@ -205,9 +205,9 @@ fn status_says_when_a_backup_is_overdue() {
     host.ok(&["status"]);
     host.clock = Some("2026-04-09T07:00:00Z".to_owned());
     let (out, _) = host.exits(&["status"], 3);
-    assert!(out.contains("STALE"), "{out}");
+    assert!(out.contains("RED snapshot_stale: "), "{out}");
     let (out, _) = host.exits(&["status", "--offline"], 3);
-    assert!(out.contains("STALE"), "{out}");
+    assert!(out.contains("RED snapshot_stale: "), "{out}");
 }
 
 #[test]

@@ -202,7 +202,7 @@ fn status_says_what_the_last_run_skipped() {
     host.exits(&["backup"], 3);
     let (said, _) = host.exits(&["status"], 3);
     let expected =
-        "partial: skipped 5 paths: \"data/0.db\", \"data/1.db\", \"data/2.db\" and 2 more";
+        "lacks something: skipped 5 paths: \"data/0.db\", \"data/1.db\", \"data/2.db\" and 2 more";
     assert!(said.contains(expected), "{said}");
     let listed = host.path("c.state/run.skipped");
     assert!(said.contains(&listed.display().to_string()), "{said}");
@@ -229,13 +229,15 @@ fn status_says_that_the_last_run_failed_on_a_full_disk() {
     disk.fill(0);
     let (_, err) = host.exits(&["backup"], 1);
     let (said, _) = host.exits(&["status"], 3);
-    let line = said.lines().find(|line| line.contains(": failed: "));
+    let line = said
+        .lines()
+        .find(|line| line.starts_with("RED run_failed: "));
     let line = line.unwrap_or_else(|| panic!("{said}{err}"));
     assert!(
         line.contains("full") || line.contains("No space left"),
         "{said}{err}"
     );
-    assert!(line.contains(". Next: "), "{said}{err}");
+    assert!(said.contains("  next: make room there"), "{said}{err}");
     assert!(said.contains("last complete run "), "{said}");
     disk.empty();
     host.backup();

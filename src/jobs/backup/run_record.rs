@@ -83,7 +83,8 @@ impl OngoingRun {
             Err(error) => (None, RunOutcome::Failed, failure_text(error)),
         };
         self.file.is_only_behind = done.as_ref().is_ok_and(|report| {
-            report.left_out.is_empty()
+            outcome == RunOutcome::Partial
+                && report.left_out.is_empty()
                 && report.other_skipped().is_empty()
                 && report.warnings.is_empty()
         });

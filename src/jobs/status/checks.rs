@@ -9,7 +9,7 @@ use crate::base::units::count;
 use crate::repository::ArchiveTable;
 
 /// First word of the problem that a snapshot is overdue.
-pub(super) const STALE: &str = "STALE";
+pub(crate) const STALE: &str = "STALE";
 
 /// Returns the problem that the next snapshot was `due` before `now`, if it was.
 pub(super) fn stale(due: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Option<String> {

@@ -20,7 +20,7 @@ use crate::jobs::push::PresentSigner;
 use crate::jobs::shrunk::ShrinkFinding;
 use crate::jobs::verdict::observed::{
     Observed, ObservedDisk, ObservedFailure, ObservedRestore, ObservedSchedule, ObservedSnapshot,
-    ObservedSpool, ObservedTarget, ObservedWaiting, RestoreProcess, TargetAccess,
+    ObservedSpool, ObservedTarget, ObservedWaiting, RestoreProcess, TargetReach,
 };
 use crate::keys::recipients::Recipients;
 use crate::state::catalog::{Catalog, PublicationState};
@@ -122,7 +122,7 @@ pub(crate) fn gather(sources: &FactSources<'_>) -> Result<Observed, JobError> {
             grace: TimeDelta::zero(),
         },
         targets,
-        last_backup: last_backup(sources)?,
+        last_backup: last_backup(history, sources.catalog, sources.last_run)?,
         open_runs: open_runs(history, now)?,
         refusal: sources.refusal.clone(),
         shrunk: sources.shrunk.iter().map(ShrinkFinding::observed).collect(),
@@ -157,8 +157,8 @@ fn observed_target(
     looks: &LookBook,
 ) -> ObservedTarget {
     let access = match target.write_only {
-        true => TargetAccess::WriteOnly,
-        false => TargetAccess::Readable,
+        true => TargetReach::WriteOnly,
+        false => TargetReach::Readable,
     };
     let look = looks.look(&target.name);
     let shown = looks.shown(&target.name);
@@ -174,7 +174,7 @@ fn observed_target(
         })
     });
     observed.newest = match &shown {
-        Some(shown) if access == TargetAccess::Readable => {
+        Some(shown) if access == TargetReach::Readable => {
             shown.newest.as_ref().map(|newest| ObservedSnapshot {
                 stamp: newest.stamp,
                 sequence: newest.sequence,

@@ -11,6 +11,7 @@ use super::shown::{
 use crate::config::Config;
 use crate::jobs::error::JobError;
 use crate::jobs::push::{PushReport, TargetAnswer, TargetReport, TargetState};
+use crate::jobs::verdict::FindingCode;
 use crate::state::catalog::Catalog;
 
 /// A push that ended.
@@ -55,7 +56,13 @@ fn shown_by_push(
     let remembered = RememberedTarget::read(config, Some(catalog), name)?;
     let mut shown = before;
     if let TargetAnswer::Seen(findings) = &target.answer {
-        shown.problems = chain_problems(findings, &remembered.given_up);
+        // A snapshot that was published now has all its archives.
+        let is_whole = target.state == TargetState::Published;
+        let is_open =
+            |problem: &ShownProblem| problem.code == FindingCode::LostArchives && !is_whole;
+        shown.problems.retain(is_open);
+        let found = chain_problems(findings, &remembered.given_up);
+        shown.problems.extend(found);
     }
     let (archives, bytes) = stored(catalog, name)?;
     (shown.archives, shown.stored_bytes) = (Some(archives.len() as u64), Some(bytes));
@@ -130,7 +137,10 @@ pub(crate) struct VerifiedLook {
 pub(crate) struct VerifiedContent {
     /// `None`: there is no snapshot.
     pub(crate) newest: Option<ShownSnapshot>,
+    /// Problems that `status` sees, too.
     pub(crate) problems: Vec<ShownProblem>,
+    /// Problems that only a verification sees.
+    pub(crate) verified: Vec<ShownProblem>,
     /// Archives that are complete, and their bytes.
     pub(crate) stored: (u64, u64),
 }
@@ -151,8 +161,8 @@ pub(crate) fn record_verify(
                 newest: found.newest,
                 archives: Some(found.stored.0),
                 stored_bytes: Some(found.stored.1),
-                problems: Vec::new(),
-                verified: found.problems,
+                problems: found.problems,
+                verified: found.verified,
                 reading: reading(catalog, &look.target, before.reading, began)?,
                 ..before
             }),

@@ -3,7 +3,6 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 
-use super::facts::FactSources;
 use super::last_run::{LastRun, RUNNING, UNFINISHED};
 use crate::base::clock;
 use crate::jobs::error::JobError;
@@ -27,8 +26,12 @@ const NEXT: &str = ". Next: ";
 
 /// Returns the newest backup that ended. A push by hand counts if the history does not know that it
 /// was one.
-pub(super) fn last_backup(sources: &FactSources<'_>) -> Result<Option<ObservedRun>, JobError> {
-    let rows = match sources.history {
+pub(super) fn last_backup(
+    history: Option<&History>,
+    catalog: Option<&Catalog>,
+    last_run: Option<&LastRun>,
+) -> Result<Option<ObservedRun>, JobError> {
+    let rows = match history {
         Some(history) => history.runs(&RunFilter {
             is_ended: true,
             limit: Some(MOST_ROWS),
@@ -36,9 +39,9 @@ pub(super) fn last_backup(sources: &FactSources<'_>) -> Result<Option<ObservedRu
         })?,
         None => Vec::new(),
     };
-    let ended = match sources.last_run {
+    let ended = match last_run {
         Some(run) if run.outcome.as_deref() != Some(RUNNING) => Some(run.clone()),
-        Some(_) => ended_before(sources.catalog)?,
+        Some(_) => ended_before(catalog)?,
         None => None,
     };
     let row_of = |run: &LastRun| {
@@ -79,7 +82,7 @@ pub(super) fn last_backup(sources: &FactSources<'_>) -> Result<Option<ObservedRu
 /// Returns the newest run of the catalog that ended.
 fn ended_before(catalog: Option<&Catalog>) -> Result<Option<LastRun>, JobError> {
     let row = catalog.map(Catalog::last_ended_run).transpose()?.flatten();
-    Ok(row.map(|row| LastRun::of_row(row)))
+    Ok(row.map(LastRun::of_row))
 }
 
 fn of_record(run: &LastRun, row: Option<&RunRow>) -> ObservedRun {

@@ -30,8 +30,6 @@ pub(super) struct Session<'a> {
     pub(super) catalog: Option<&'a Catalog>,
     pub(super) history: Option<&'a History>,
     pub(super) signer: Option<&'a PresentSigner>,
-    /// The catalog is there and cannot be read.
-    pub(super) is_unreadable: bool,
     pub(super) front: &'a dyn FrontEnd,
 }
 
@@ -149,10 +147,6 @@ impl Session<'_> {
             notes: Vec::new(),
         };
         let mut newest = known.newest;
-        if self.is_unreadable {
-            let text = "the catalog of this host cannot be read";
-            health.notes.push(text.to_owned());
-        }
         if target.write_only {
             let text = "write-only: this host cannot look there; this is what it remembers";
             health.notes.push(text.to_owned());

@@ -1,9 +1,9 @@
 //! Findings about this host: its sources, disks, clock, messages, and what the operator said.
 
-use super::judge::Raised;
 use super::observed::{
     Observed, ObservedDisk, ObservedRestore, ObservedShrink, ObservedSpool, RestoreProcess,
 };
+use super::raised::Raised;
 use super::words::{joined, moment};
 use super::{FindingCode, NewestPublished, Severity};
 use crate::base::units::size;

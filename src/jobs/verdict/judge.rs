@@ -2,7 +2,8 @@
 
 use chrono::{DateTime, Utc};
 
-use super::observed::{Observed, ObservedTarget, SeenKey, TargetAccess};
+use super::observed::{Observed, ObservedTarget, SeenKey, TargetReach};
+use super::raised::Raised;
 use super::words::{age, joined};
 use super::{
     FindingCode, KeyAlive, NewestPublished, Severity, Verdict, VerdictFinding, host_rules,
@@ -10,82 +11,6 @@ use super::{
 };
 use crate::base::clock;
 use crate::base::units::count;
-
-/// A finding while the verdict is made.
-#[derive(Debug, Clone)]
-pub(super) struct Raised {
-    pub(super) finding: VerdictFinding,
-    /// The finding in a few words, for the sentence.
-    pub(super) brief: String,
-    /// What exactly is wrong. If this changes, it is another instance of the finding. Only for
-    /// findings whose `since` no fact tells.
-    pub(super) identity: String,
-    /// When it turned red; an earlier acknowledgement was of the amber one. `None`: it was as bad
-    /// from the beginning.
-    pub(super) became_red: Option<DateTime<Utc>>,
-}
-
-impl Raised {
-    pub(super) fn new(code: FindingCode, severity: Severity, text: impl Into<String>) -> Self {
-        let text = text.into();
-        Self {
-            brief: text.clone(),
-            finding: VerdictFinding {
-                code,
-                severity,
-                target: None,
-                source: None,
-                since: None,
-                text,
-                next: String::new(),
-            },
-            identity: String::new(),
-            became_red: None,
-        }
-    }
-
-    pub(super) fn about_target(mut self, target: &str) -> Self {
-        self.finding.target = Some(target.to_owned());
-        self
-    }
-
-    pub(super) fn about_source(mut self, source: &str) -> Self {
-        self.finding.source = (!source.is_empty()).then(|| source.to_owned());
-        self
-    }
-
-    pub(super) fn since(mut self, since: Option<DateTime<Utc>>) -> Self {
-        self.finding.since = since.map(clock::in_seconds);
-        self
-    }
-
-    pub(super) fn next(mut self, next: impl Into<String>) -> Self {
-        self.finding.next = next.into();
-        self
-    }
-
-    pub(super) fn brief(mut self, brief: impl Into<String>) -> Self {
-        self.brief = brief.into();
-        self
-    }
-
-    pub(super) fn identity(mut self, identity: impl Into<String>) -> Self {
-        self.identity = identity.into();
-        self
-    }
-
-    pub(super) fn became_red(mut self, at: Option<DateTime<Utc>>) -> Self {
-        self.became_red = at;
-        self
-    }
-
-    fn key(&self) -> SeenKey {
-        let code = self.finding.code.as_str().to_owned();
-        let severity = self.finding.severity.as_str();
-        let identity = format!("{severity} {}", self.identity);
-        (code, self.finding.about().to_owned(), identity)
-    }
-}
 
 /// The verdict, and what must be remembered for the next one.
 #[derive(Debug)]
@@ -114,7 +39,7 @@ pub(crate) fn judge(observed: &Observed) -> Judged {
             first_seen.push((key, since));
         }
     }
-    raised.sort_by(|a, b| rank(a).cmp(&rank(b)));
+    raised.sort_by_key(rank);
     let (acknowledged, open): (Vec<_>, Vec<_>) = raised
         .into_iter()
         .partition(|one| is_acknowledged(observed, one));
@@ -224,7 +149,7 @@ fn reason(observed: &Observed, acknowledged: usize) -> String {
     let names = joined(there.iter().map(|target| target.name.as_str()));
     let is_remembered = there
         .iter()
-        .all(|target| target.access == TargetAccess::WriteOnly);
+        .all(|target| target.access == TargetReach::WriteOnly);
     let remembered = match is_remembered {
         true => ", as this host remembers",
         false => "",

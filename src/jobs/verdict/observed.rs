@@ -85,7 +85,7 @@ pub(crate) struct ObservedSchedule {
 
 /// Whether this host can look at a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum TargetAccess {
+pub(crate) enum TargetReach {
     Readable,
     /// All is as this host remembers it.
     WriteOnly,
@@ -95,7 +95,7 @@ pub(crate) enum TargetAccess {
 #[derive(Debug, Clone)]
 pub(crate) struct ObservedTarget {
     pub(crate) name: String,
-    pub(crate) access: TargetAccess,
+    pub(crate) access: TargetReach,
     /// For how long its newest snapshot may age without a finding: a laptop may be away.
     pub(crate) max_age: Option<TimeDelta>,
     /// The newest snapshot there.
@@ -115,7 +115,7 @@ pub(crate) struct ObservedTarget {
 
 impl ObservedTarget {
     /// Returns the facts of a target of which nothing is known.
-    pub(crate) fn unknown(name: &str, access: TargetAccess) -> Self {
+    pub(crate) fn unknown(name: &str, access: TargetReach) -> Self {
         Self {
             name: name.to_owned(),
             access,

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::judge::Raised;
 use super::observed::{
     Observed, ObservedKey, ObservedReceipt, ProofLimits, ProofScope, ReceiptResult,
 };
+use super::raised::Raised;
 use super::words::{joined, span};
 use super::{FindingCode, ProvenSnapshot, Severity};
 use crate::keys::recipients::short;

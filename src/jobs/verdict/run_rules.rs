@@ -2,8 +2,8 @@
 
 use chrono::TimeDelta;
 
-use super::judge::Raised;
 use super::observed::{Observed, ObservedOpenRun, ObservedRun, RunEnding};
+use super::raised::Raised;
 use super::words::{moment, span};
 use super::{FindingCode, Severity};
 
@@ -15,14 +15,19 @@ const NEVER_OVERLONG: TimeDelta = TimeDelta::hours(1);
 const BACKUP: &str = "backup";
 
 pub(super) fn all(observed: &Observed) -> Vec<Raised> {
-    let mut raised: Vec<Raised> = observed.last_backup.iter().filter_map(last).collect();
+    let mut raised: Vec<Raised> = observed
+        .last_backup
+        .iter()
+        .filter_map(last_finding)
+        .collect();
     let open = observed.open_runs.iter();
     raised.extend(open.filter_map(|run| overlong(observed, run)));
-    raised.extend(observed.refusal.as_deref().map(refused));
+    let refusal = observed.refusal.as_deref();
+    raised.extend(refusal.map(|refusal| refused(refusal, observed.last_backup.as_ref())));
     raised
 }
 
-fn last(run: &ObservedRun) -> Option<Raised> {
+fn last_finding(run: &ObservedRun) -> Option<Raised> {
     let (code, severity, brief) = match run.ending {
         RunEnding::Complete | RunEnding::TargetsBehind => return None,
         RunEnding::Partial => (
@@ -91,8 +96,13 @@ fn overlong(observed: &Observed, run: &ObservedOpenRun) -> Option<Raised> {
     })
 }
 
-fn refused(refusal: &str) -> Raised {
-    let text = format!("the next backup would be refused: {refusal}");
+/// Returns the finding that the next backup would be refused; `last`: the last one.
+fn refused(refusal: &str, last: Option<&ObservedRun>) -> Raised {
+    let is_said = last.is_some_and(|run| last_finding(run).is_some() && run.message == refusal);
+    let text = match is_said {
+        true => "the next backup would be refused for the same reason".to_owned(),
+        false => format!("the next backup would be refused: {refusal}"),
+    };
     Raised::new(FindingCode::BackupRefused, Severity::Red, text)
         .identity(refusal)
         .brief("the next backup would be refused")

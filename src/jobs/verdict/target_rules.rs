@@ -6,8 +6,8 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::judge::Raised;
-use super::observed::{Observed, ObservedProblem, ObservedSnapshot, ObservedTarget, TargetAccess};
+use super::observed::{Observed, ObservedProblem, ObservedSnapshot, ObservedTarget, TargetReach};
+use super::raised::Raised;
 use super::words::{every, first_of, joined, moment, span};
 use super::{FindingCode, NewestPublished, Severity};
 use crate::base::units::count;
@@ -180,8 +180,8 @@ fn cause(target: &ObservedTarget) -> String {
 
 fn remembered(target: &ObservedTarget) -> &'static str {
     match target.access {
-        TargetAccess::Readable => "",
-        TargetAccess::WriteOnly => ", as this host remembers",
+        TargetReach::Readable => "",
+        TargetReach::WriteOnly => ", as this host remembers",
     }
 }
 
@@ -210,7 +210,7 @@ fn behind(target: &ObservedTarget) -> Option<Raised> {
 }
 
 fn unknown(observed: &Observed, target: &ObservedTarget, is_covered: bool) -> Option<Raised> {
-    if target.access == TargetAccess::WriteOnly {
+    if target.access == TargetReach::WriteOnly {
         return None;
     }
     let name = &target.name;
@@ -271,7 +271,7 @@ fn problems(target: &ObservedTarget, code: FindingCode) -> Option<Raised> {
 fn verify_overdue(observed: &Observed, target: &ObservedTarget) -> Option<Raised> {
     let most = observed.verify_max_age?;
     target.newest?;
-    if target.access == TargetAccess::WriteOnly {
+    if target.access == TargetReach::WriteOnly {
         return None;
     }
     let ends = target.read_since.map(|since| since + most);

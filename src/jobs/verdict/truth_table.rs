@@ -52,7 +52,7 @@ fn green_has_a_reason_and_unknown_is_not_green() {
     );
     let mut remembered = well();
     for target in &mut remembered.targets {
-        target.access = TargetAccess::WriteOnly;
+        target.access = TargetReach::WriteOnly;
     }
     let sentence = judge(&remembered).verdict.sentence;
     assert!(
@@ -140,7 +140,7 @@ fn changes() -> Vec<fn(&mut Observed)> {
         },
         |one| {
             one.targets
-                .push(ObservedTarget::unknown("new", TargetAccess::Readable))
+                .push(ObservedTarget::unknown("new", TargetReach::Readable))
         },
     ]
 }

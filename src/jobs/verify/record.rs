@@ -3,6 +3,7 @@
 use super::{Run, TargetVerdict};
 use crate::jobs::status::record::{VerifiedContent, VerifiedLook, record_verify};
 use crate::jobs::status::shown::{ShownProblem, ShownSnapshot};
+use crate::scrub::Problem;
 
 impl Run<'_> {
     /// Records the looks, if this host's snapshots were verified, and all of them. If that fails,
@@ -28,15 +29,20 @@ fn look(verdict: &TargetVerdict) -> VerifiedLook {
                 sequence: newest.sequence(),
                 next_by: newest.manifest.core.next_by,
             });
+            let open = verdict.problems.iter();
+            let open = open.filter(|problem| !verdict.mended.contains(problem));
+            let (seen, verified): (Vec<&Problem>, Vec<&Problem>) = open.partition(|problem| {
+                matches!(problem, Problem::Chain(_) | Problem::SignerChange(_))
+            });
+            let shown = |problems: Vec<&Problem>| {
+                problems.into_iter().filter_map(ShownProblem::of).collect()
+            };
             let whole = examined.whole.values();
             let bytes = whole.map(|needed| needed.row.bytes).sum();
             Ok(VerifiedContent {
                 newest,
-                problems: verdict
-                    .problems
-                    .iter()
-                    .filter_map(ShownProblem::of)
-                    .collect(),
+                problems: shown(seen),
+                verified: shown(verified),
                 stored: (examined.whole.len() as u64, bytes),
             })
         }

@@ -95,6 +95,7 @@ impl Run<'_> {
             let before = std::mem::replace(verdict, again);
             for problem in before.problems.into_iter().rev() {
                 if !verdict.problems.contains(&problem) {
+                    verdict.mended.push(problem.clone());
                     verdict.problems.insert(0, problem);
                 }
             }
@@ -113,13 +114,17 @@ impl Run<'_> {
         };
         for (subject, verdict) in self.subjects.iter().zip(verdicts) {
             let donors = self.donors_for(&subject.name);
-            let lost = verdict.problems.iter().filter_map(Problem::lost);
-            for row in lost.cloned().collect::<Vec<_>>() {
+            let lost = verdict.problems.iter().filter(|one| one.lost().is_some());
+            for problem in lost.cloned().collect::<Vec<_>>() {
+                let Some(row) = problem.lost().cloned() else {
+                    continue;
+                };
                 let brought = bring_archive(&subject.folder, &row, &donors, scratch.path()).await;
                 let (name, key) = (&subject.name, row.key());
                 let line = match brought {
                     Ok(donor) => {
                         self.note_whole(name, &row.blake3)?;
+                        verdict.mended.push(problem);
                         repaired_line(key.as_str(), donor)
                     }
                     Err(unmended) => {

@@ -313,7 +313,10 @@ fn check_left_out(case: &Case) {
     );
     assert_eq!(bad["present"], false, "{what}");
     let (out, _) = host.exits(&["status"], 3);
-    assert!(out.contains("partial: without bad: "), "{what}: {out}");
+    assert!(
+        out.contains("lacks something: without bad: "),
+        "{what}: {out}"
+    );
     let (out, _) = host.exits(&["validate"], 3);
     assert!(
         out.contains("valid") && out.contains("it lacks bad/x"),

@@ -209,7 +209,7 @@ fn one_instance_is_acknowledged_and_never_a_code() {
     );
     assert_eq!(findings(&host.json_exits(&["status"], &[3])).len(), 1);
     for (arguments, says) in [
-        (&["ack", "shrank"][..], "the codes are: shrunk"),
+        (&["ack", "shrank"][..], ", shrunk, "),
         (
             &["ack", "shrunk", "--source", "photos"],
             "there is data, more",

@@ -27,7 +27,7 @@ pub(super) fn target(name: &str) -> ObservedTarget {
     ObservedTarget {
         newest: Some(snapshot(43, 2)),
         looked_at: Some(ago(2)),
-        ..ObservedTarget::unknown(name, TargetAccess::Readable)
+        ..ObservedTarget::unknown(name, TargetReach::Readable)
     }
 }
 

@@ -7,13 +7,13 @@ use crate::jobs::verdict::observed::*;
 use crate::jobs::verdict::{FindingCode, Severity};
 
 /// One row of the table: a code, a name for the case, the facts, and what the code is then.
-pub(super) type Row = (FindingCode, &'static str, Observed, Option<Severity>);
+pub(super) type TruthRow = (FindingCode, &'static str, Observed, Option<Severity>);
 
 const AMBER: Option<Severity> = Some(Severity::Amber);
 const RED: Option<Severity> = Some(Severity::Red);
 const GONE: Option<Severity> = None;
 
-fn rows_of_targets() -> Vec<Row> {
+fn rows_of_targets() -> Vec<TruthRow> {
     use FindingCode::*;
     let behind = |hours: i64, cause: Option<&str>| {
         facts(|one| {
@@ -132,7 +132,7 @@ fn rows_of_targets() -> Vec<Row> {
             TargetUnknown,
             "write-only",
             facts(|one| {
-                one.targets[0].access = TargetAccess::WriteOnly;
+                one.targets[0].access = TargetReach::WriteOnly;
                 one.targets[0].looked_at = None;
             }),
             GONE,
@@ -157,7 +157,7 @@ fn rows_of_targets() -> Vec<Row> {
     ]
 }
 
-fn rows_of_problems() -> Vec<Row> {
+fn rows_of_problems() -> Vec<TruthRow> {
     use FindingCode::*;
     let mut rows = Vec::new();
     for code in [Chain, Fork, LostArchives, ForeignManifest] {
@@ -168,7 +168,7 @@ fn rows_of_problems() -> Vec<Row> {
     rows
 }
 
-fn rows_of_runs() -> Vec<Row> {
+fn rows_of_runs() -> Vec<TruthRow> {
     use FindingCode::*;
     let ended = |ending| facts(|one| one.last_backup = Some(run(ending)));
     let open = |run: ObservedOpenRun| facts(|one| one.open_runs = vec![run.clone()]);
@@ -227,7 +227,7 @@ fn rows_of_runs() -> Vec<Row> {
     ]
 }
 
-fn rows_of_the_host() -> Vec<Row> {
+fn rows_of_the_host() -> Vec<TruthRow> {
     use FindingCode::*;
     let restore = |process| {
         facts(|one| {
@@ -345,7 +345,7 @@ fn rows_of_the_host() -> Vec<Row> {
     ]
 }
 
-fn rows_of_proof() -> Vec<Row> {
+fn rows_of_proof() -> Vec<TruthRow> {
     use FindingCode::*;
     use ReceiptResult::*;
     let after = |change: fn(&mut Observed)| {
@@ -458,7 +458,7 @@ fn rows_of_proof() -> Vec<Row> {
     ]
 }
 
-pub(super) fn table() -> Vec<Row> {
+pub(super) fn table() -> Vec<TruthRow> {
     let mut rows = rows_of_targets();
     rows.extend(rows_of_problems());
     rows.extend(rows_of_runs());
