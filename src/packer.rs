@@ -165,9 +165,9 @@ fn pack_files(
         cache_out,
         scratch,
         snapshot,
-        request.options.check,
         progress,
-    )?;
+    )?
+    .checking(request.options.check);
     let mut last_path: Option<Vec<u8>> = None;
     let parts = Parts::open(&snapshot.parts)?;
     prefetch(parts, cache, &reusable, |prefetched| {

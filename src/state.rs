@@ -42,7 +42,7 @@ pub enum StateError {
     },
     /// Another process holds the lock of this directory.
     #[error("{0}")]
-    Locked(LockHolder),
+    Locked(Box<LockHolder>),
     /// A restore in place has begun and not ended.
     #[error("{0}")]
     RestoreOpen(restores::OpenRestore),
@@ -139,7 +139,9 @@ pub fn lock(dir: &Path) -> Result<File, StateError> {
         .map_err(failed("open", &path))?;
     match lock_soon(&lock) {
         Ok(()) => Ok(lock),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(StateError::Locked(LockHolder::of(dir))),
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            Err(StateError::Locked(Box::new(LockHolder::of(dir))))
+        }
         Err(errno) => Err(failed("lock", &path)(io::Error::from(errno))),
     }
 }

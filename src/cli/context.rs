@@ -8,7 +8,6 @@ use std::time::Duration;
 use super::events::EventSink;
 use super::failure::Failure;
 use super::output;
-use super::recording;
 use super::retry_notes::{self, RetryNotes};
 use super::terminal::displays::Displays;
 use crate::base::ids::Stamp;
@@ -126,6 +125,14 @@ impl Context {
         <Self as FrontEnd>::warn(self, text);
     }
 
+    /// Begins the row of the run in the history of the state directory `dir`, unless it has begun.
+    pub(super) fn begin_record(&self, dir: &Path) {
+        let report = lock(&self.report).clone();
+        for warning in self.recorder.begin(dir, &report) {
+            self.warn_now(&warning);
+        }
+    }
+
     /// Keeps why the run is not complete for the report of the run.
     pub(super) fn report_warnings(&self, warnings: impl IntoIterator<Item = String>) {
         let warnings = warnings.into_iter().take(MOST_WARNINGS);
@@ -196,7 +203,7 @@ impl FrontEnd for Context {
     }
 
     fn state_opened(&self, dir: &Path) {
-        recording::begin_in(self, dir);
+        self.begin_record(dir);
     }
 }
 

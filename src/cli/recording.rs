@@ -1,7 +1,5 @@
 //! Records the run of a command in the history of the host, whatever the command is.
 
-use std::path::Path;
-
 use super::context::lock;
 use super::failure::{Failure, Outcome};
 use super::{Command, Context};
@@ -35,15 +33,7 @@ pub(super) fn begin(context: &Context) {
     }
     // A configuration that is missing or wrong is the command's business.
     if let Ok(found) = Config::find(context.config.as_deref()) {
-        begin_in(context, &found.config.state);
-    }
-}
-
-/// Begins the row of the run in the history of the state directory `dir`, unless it has begun.
-pub(super) fn begin_in(context: &Context, dir: &Path) {
-    let report = lock(&context.report).clone();
-    for warning in context.recorder.begin(dir, &report) {
-        context.warn_now(&warning);
+        context.begin_record(&found.config.state);
     }
 }
 

@@ -103,7 +103,6 @@ impl<'p, 'a> FilePacker<'p, 'a> {
         cache_out: CacheWriter,
         scratch: &'p RunScratch,
         snapshot: &StagedSnapshot,
-        check: Depth,
         progress: &'p dyn Progress,
     ) -> Result<Self, PackError> {
         let entry_lines = scratch.path("entries.jsonl");
@@ -133,8 +132,13 @@ impl<'p, 'a> FilePacker<'p, 'a> {
             buffer: Vec::new(),
             cold: false,
             lock_budget: LockBudget::new(),
-            check,
+            check: Depth::Structure,
         })
+    }
+
+    /// Checks the databases of live trees as deep as `check` says.
+    pub(super) fn checking(self, check: Depth) -> Self {
+        Self { check, ..self }
     }
 
     /// Packs one item.

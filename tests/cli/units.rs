@@ -94,8 +94,15 @@ fn the_agent_and_the_timer_exclude_each_other() {
 
 /// Writes what `unit` prints into `dir`, as an administrator would.
 fn print_units(host: &Host, config: &Path, name: &str, dir: &Path) -> String {
-    let config = config.to_str().unwrap();
-    let printed = host.json(&["--config", config, "unit", "--print", "--name", name]);
+    let mut command = Command::new(SEALIFT);
+    command
+        .current_dir(host.path("."))
+        .arg("--config")
+        .arg(config);
+    command.args(["--json", "unit", "--print", "--name", name]);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    let printed: Value = serde_json::from_slice(&output.stdout).unwrap();
     let mut drop_in = String::new();
     for file in printed["files"].as_array().unwrap() {
         let text = |key: &str| file[key].as_str().unwrap().to_owned();
