@@ -341,8 +341,8 @@ impl<'a> FinishTarget<'a> {
         Ok(pending)
     }
 
-    /// Returns the snapshots up to `newest` that wait for the target in the spool, oldest first. The
-    /// others are left to the next backup, which knows what becomes of them.
+    /// Returns the snapshots up to `newest` that wait for the target in the spool, oldest first.
+    /// The others are left to the next backup, which knows what becomes of them.
     fn spooled(
         &self,
         state: &State,
