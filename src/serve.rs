@@ -1,8 +1,8 @@
 //! The agent: it runs what is due as child processes, keeps the history of runs, and answers over
 //! HTTP.
 //!
-//! [`scheduler`] decides and records; [`child`] is one run as a process; [`calendar`] says what is due.
-//! Everything that happens reaches the scheduler through one queue, [`wake`].
+//! [`scheduler`] decides and records; [`child`] is one run as a process; [`calendar`] says what is
+//! due. Everything that happens reaches the scheduler through one queue, [`wake`].
 
 mod after_change;
 pub(crate) mod agent;

@@ -149,7 +149,8 @@ impl Schedule {
         hasher.update(&occurrence.timestamp().to_le_bytes());
         let mut drawn = [0; 8];
         hasher.finalize_xof().fill(&mut drawn);
-        let share = u128::from(u64::from_le_bytes(drawn)) * self.jitter.as_millis() >> 64;
+        let drawn = u128::from(u64::from_le_bytes(drawn));
+        let share = (drawn * self.jitter.as_millis()) >> 64;
         chrono::Duration::milliseconds(i64::try_from(share).unwrap_or(0))
     }
 }

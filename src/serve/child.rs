@@ -44,13 +44,13 @@ const LOOK: Duration = Duration::from_millis(250);
 
 /// A process that does the work of a run.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct ChildProcess {
+pub(super) struct RunProcess {
     pub(super) pid: u32,
     /// See [`process::started`].
     pub(super) started: u64,
 }
 
-impl ChildProcess {
+impl RunProcess {
     /// Asks the process to end: it finishes what must not be left, and keeps finished work.
     pub(super) fn ask_to_end(self) {
         if let Some(pid) = self.running() {
@@ -78,7 +78,7 @@ pub(super) fn start(
     request: &RunRequest,
     id: &str,
     waker: &Waker,
-) -> io::Result<ChildProcess> {
+) -> io::Result<RunProcess> {
     let log = child_log::open(&config.state, id)?;
     let (reader, writer) = io::pipe()?;
     let (reader, writer) = (OwnedFd::from(reader), OwnedFd::from(writer));
@@ -116,11 +116,11 @@ pub(super) fn start(
         let ended = EndedChild { id, status, report };
         let _ = waker.send(Wake::Ended(ended)).await;
     });
-    Ok(ChildProcess { pid, started })
+    Ok(RunProcess { pid, started })
 }
 
 /// Wakes the scheduler when a process that another agent started ends.
-pub(super) fn wait_for(child: ChildProcess, id: String, waker: Waker) {
+pub(super) fn wait_for(child: RunProcess, id: String, waker: Waker) {
     tokio::spawn(async move {
         while child.running().is_some() {
             tokio::time::sleep(LOOK).await;

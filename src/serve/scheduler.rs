@@ -33,7 +33,7 @@ use crate::config::Config;
 use crate::state::history::{OperatorMark, RunRow};
 use active_run::{ActiveRun, EndReason};
 use clock_watch::ClockWatch;
-use journal::Journal;
+use journal::RunJournal;
 use plan::RetryTimes;
 
 /// Longest time between two passes.
@@ -86,7 +86,7 @@ pub(super) struct Scheduler {
     mode: ServeMode,
     links: SchedulerLinks,
     manager: ServiceManager,
-    journal: Journal,
+    journal: RunJournal,
     clock: ClockWatch,
     running: Option<ActiveRun>,
     waiting: Option<WaitingRequest>,
@@ -109,7 +109,7 @@ impl Scheduler {
         links: SchedulerLinks,
     ) -> Self {
         let now = clock::now();
-        let journal = Journal::new(config.state.clone(), Arc::clone(&links.log));
+        let journal = RunJournal::new(config.state.clone(), Arc::clone(&links.log));
         let mut scheduler = Self {
             times: RetryTimes::begin(&config, mode, now),
             config,

@@ -72,6 +72,10 @@ fn a_child_that_is_killed_is_a_failed_run_with_its_last_lines() {
     let scene = Scene::new(1.0, DAILY, &slow(60));
     let agent = scene.serve();
     let run = scene.wait_for_child("backup", &agent).run;
+    let log = scene.host.path("c.state/logs");
+    let log = log.join(format!("{}.log", run.id));
+    let said = || fs::read_to_string(&log).unwrap_or_default();
+    wait_until("its first line", || said().contains("SEALIFT_CLOCK is set"));
     kill_tree(run.pid);
     let end = scene.wait_for_runs("backup", 1)[0].end.clone().unwrap();
     assert_eq!((end.outcome.as_str(), end.exit_code), ("killed", None));
@@ -84,15 +88,6 @@ fn a_child_that_is_killed_is_a_failed_run_with_its_last_lines() {
         end.message.contains("SEALIFT_CLOCK is set"),
         "{}",
         end.message
-    );
-    let log = scene
-        .host
-        .path("c.state/logs")
-        .join(format!("{}.log", run.id));
-    assert!(
-        fs::read_to_string(log)
-            .unwrap()
-            .contains("SEALIFT_CLOCK is set")
     );
     assert!(agent.stop().success());
 }

@@ -34,6 +34,7 @@ const REDACTIONS: &[(&str, &str)] = &[
     (r"archives/[0-9a-f]{2}/", "archives/[XX]/"),
     (r"before-restore-\w+", "before-restore-[STAMP]"),
     (r"\b[0-9A-HJKMNP-TV-Z]{26}\b", "[ID]"),
+    (r"\(pid \d+\)", "(pid [PID])"),
     // Of `ls`: this file is written by the run, and has the path of the directory.
     (
         r"\d+ (?:\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ )?backup-metadata",
@@ -162,7 +163,7 @@ macro_rules! specs {
 
 specs! {
     ack adopt backup catalog completions config demo drill help incident init key list ls man notify open pause pin prune push
-    remote restore resume rollback runs sealift snapshot source stats status sync target unit validate verify
+    remote restore resume rollback runs sealift serve snapshot source stats status sync target unit validate verify
 }
 
 #[test]

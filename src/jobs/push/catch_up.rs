@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::copy_sources;
 use super::error::PushError;
 use super::finish_target::FinishTarget;
-use super::finish_target::newest_snapshot::{NewestSnapshot, waiting_snapshots};
+use super::finish_target::newest_snapshot::{PushedSnapshot, waiting_snapshots};
 use super::inventory::{adopt_spooled_manifests, drop_damaged, looked_at};
 use super::lineage::reconcile;
 use super::look::look;
@@ -84,7 +84,7 @@ pub(in crate::jobs) fn catch_up(
     begin_stage(&**progress, Stage::Shipping);
     let limit = request.spool_limit;
     let uploads = Uploads::start(&runtime, state, &inspected, &sources, limit, progress)?;
-    let newest = NewestSnapshot::Spooled(newest);
+    let newest = PushedSnapshot::Spooled(newest);
     let finishing = |target: usize| {
         let inspected_target = &inspected[target];
         let is_wanted = request.names.contains(&inspected_target.name);

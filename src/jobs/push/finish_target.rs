@@ -31,7 +31,7 @@ use crate::state::State;
 use crate::state::catalog::{PublicationState, SnapshotRow};
 use crate::state::spool::Spool;
 use crate::storage::{Meter, is_full, panicked};
-use newest_snapshot::{NewestSnapshot, waiting_snapshots};
+use newest_snapshot::{PushedSnapshot, waiting_snapshots};
 use publish_result::{PublishResult, fork_warning, with_next_step};
 use spooled_publication::spooled_publication;
 
@@ -49,7 +49,7 @@ pub(super) struct FinishTarget<'a> {
     /// Another target that could be copied from does not answer now.
     pub copy_sources_away: bool,
     /// The snapshot that the target is to have in the end.
-    pub newest: &'a NewestSnapshot<'a>,
+    pub newest: &'a PushedSnapshot<'a>,
     /// Receives the shipped bytes.
     pub progress: &'a Arc<dyn Progress>,
     /// When the push began.
@@ -260,8 +260,8 @@ impl<'a> FinishTarget<'a> {
         let name = &self.inspected.name;
         if result.failure.is_none() {
             let pending = match self.newest {
-                NewestSnapshot::Packed(_) => self.pending(state, &mut result)?,
-                NewestSnapshot::Spooled(newest) => self.spooled(state, newest, &mut result)?,
+                PushedSnapshot::Packed(_) => self.pending(state, &mut result)?,
+                PushedSnapshot::Spooled(newest) => self.spooled(state, newest, &mut result)?,
             };
             if result.failure.is_none() {
                 work = Some(PublishWork {
@@ -342,8 +342,8 @@ impl<'a> FinishTarget<'a> {
         Ok(pending)
     }
 
-    /// Returns the snapshots up to `newest` that wait for the target in the spool, oldest first. The
-    /// others are left to the next backup, which knows what becomes of them.
+    /// Returns the snapshots up to `newest` that wait for the target in the spool, oldest first.
+    /// The others are left to the next backup, which knows what becomes of them.
     fn spooled(
         &self,
         state: &State,

@@ -10,7 +10,7 @@ use tokio::runtime::Runtime;
 
 use super::copy_sources::{self, CopySource};
 use super::error::PushError;
-use super::finish_target::newest_snapshot::NewestSnapshot;
+use super::finish_target::newest_snapshot::PushedSnapshot;
 use super::finish_target::{FinishTarget, Publishing};
 use super::inspect_targets::InspectedTarget;
 use super::introduction::{self, PresentSigner};
@@ -289,7 +289,7 @@ impl<'a> Push<'a> {
     ) -> Result<Vec<TargetReport>, PushError> {
         let (request, progress) = (self.request, Arc::clone(&self.progress));
         let (inspected_targets, sources) = (&targets.inspected_targets, &targets.copy_sources);
-        let newest = NewestSnapshot::Packed(packed);
+        let newest = PushedSnapshot::Packed(packed);
         let finishing = |target: usize| {
             Some(FinishTarget {
                 recovery: &request.recovery,

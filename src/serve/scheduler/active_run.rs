@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::serve::child::ChildProcess;
+use crate::serve::child::RunProcess;
 use crate::serve::handle::{RunKind, RunningRun};
 use crate::serve::wake::ChildEvent;
 use crate::state::history::NewRun;
@@ -42,7 +42,7 @@ pub(super) struct ActiveRun {
     pub(super) row: NewRun,
     /// As others see it.
     pub(super) shown: RunningRun,
-    pub(super) process: ChildProcess,
+    pub(super) process: RunProcess,
     /// Another agent started it.
     pub(super) is_adopted: bool,
     /// The jobs of the schedule that it is for.
@@ -54,7 +54,7 @@ pub(super) struct ActiveRun {
 }
 
 impl ActiveRun {
-    pub(super) fn new(row: NewRun, shown: RunningRun, process: ChildProcess) -> Self {
+    pub(super) fn new(row: NewRun, shown: RunningRun, process: RunProcess) -> Self {
         Self {
             row,
             shown,

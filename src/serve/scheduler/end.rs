@@ -25,8 +25,8 @@ impl Scheduler {
             true => run_end::of_gone(&active.row, &self.config.state, now),
             false => run_end::of_child(child, &self.config.state, now),
         };
-        if let (Some(reason), true) = (active.end_reason(), end.message.is_empty()) {
-            reason.text().clone_into(&mut end.message);
+        if let Some(reason) = active.end_reason() {
+            note_reason(&mut end, reason);
         }
         let id = active.row.id.clone();
         // The child may have recorded its end itself; then that stays.
@@ -94,6 +94,19 @@ impl Scheduler {
             };
             self.worst = worse(self.worst, code);
         }
+    }
+}
+
+/// Notes in `end` why the agent asked the run to end. One that could not report it, because it had
+/// only just begun, was cancelled as well.
+fn note_reason(end: &mut EndedRun, reason: EndReason) {
+    let is_silent = end.report.is_none() && end.exit_code.is_none();
+    if is_silent && end.outcome == "failed" {
+        "cancelled".clone_into(&mut end.outcome);
+        end.message.clear();
+    }
+    if end.message.is_empty() {
+        reason.text().clone_into(&mut end.message);
     }
 }
 

@@ -11,8 +11,8 @@ use crate::base::error_chain::with_causes;
 use crate::serve::log::AgentLog;
 use crate::state::history::{History, HistoryError, JobState, NewRun};
 
-/// The history, and what stands in for it.
-pub(super) struct Journal {
+/// The history, and what replaces it while it cannot be used.
+pub(super) struct RunJournal {
     dir: PathBuf,
     history: Option<History>,
     /// Occurrences that were handled, by job, as far as the history does not know of them.
@@ -22,7 +22,7 @@ pub(super) struct Journal {
     log: Arc<dyn AgentLog>,
 }
 
-impl Journal {
+impl RunJournal {
     /// A journal in the state directory `dir`.
     pub(super) fn new(dir: PathBuf, log: Arc<dyn AgentLog>) -> Self {
         Self {

@@ -7,7 +7,7 @@ use super::Scheduler;
 use super::active_run::ActiveRun;
 use crate::base::process;
 use crate::jobs::run_report::Trigger;
-use crate::serve::child::{self, ChildProcess};
+use crate::serve::child::{self, RunProcess};
 use crate::serve::handle::{RunKind, RunningRun};
 use crate::serve::log::LogLevel;
 use crate::serve::run_end;
@@ -52,7 +52,7 @@ impl Scheduler {
         let (Some(kind), Some(trigger), None) = (kind, trigger, &self.running) else {
             return;
         };
-        let process = ChildProcess {
+        let process = RunProcess {
             pid: run.pid,
             started: run.pid_started,
         };

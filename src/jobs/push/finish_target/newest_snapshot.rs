@@ -5,14 +5,14 @@ use crate::packer::Packed;
 use crate::state::catalog::{Catalog, CatalogError, SnapshotRow};
 
 /// The newest snapshot.
-pub(in crate::jobs::push) enum NewestSnapshot<'a> {
+pub(in crate::jobs::push) enum PushedSnapshot<'a> {
     /// This push packed it.
     Packed(&'a Packed),
     /// An earlier push did; only what the spool has is published.
     Spooled(ManifestName),
 }
 
-impl NewestSnapshot<'_> {
+impl PushedSnapshot<'_> {
     pub(super) fn name(&self) -> ManifestName {
         match self {
             Self::Packed(packed) => packed.manifest.name(),
