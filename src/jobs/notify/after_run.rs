@@ -33,8 +33,8 @@ pub(crate) struct RunNotifier<'a> {
 }
 
 impl<'a> RunNotifier<'a> {
-    /// Notes the begin of the run `row`, whose row is in the history, and sends it on a thread of its
-    /// own, so that the run does not wait. `verdict`: as it is before the run.
+    /// Notes the begin of the run `row`, whose row is in the history, and sends it on a thread of
+    /// its own, so that the run does not wait. `verdict`: as it is before the run.
     pub(crate) fn began(
         config: &'a Config,
         verdict: &Verdict,
@@ -63,8 +63,8 @@ impl<'a> RunNotifier<'a> {
         notifier
     }
 
-    /// Sends what the end of the run `row` brings, for at most 20 seconds; what is left stays in the
-    /// outbox. `verdict`: as it is after the run. Returns what the operator should know.
+    /// Sends what the end of the run `row` brings, for at most 20 seconds; what is left stays in
+    /// the outbox. `verdict`: as it is after the run. Returns what the operator should know.
     pub(crate) fn ended(
         self,
         verdict: &Verdict,

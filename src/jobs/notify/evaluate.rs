@@ -26,8 +26,9 @@ pub(crate) enum EdgeTiming {
 }
 
 /// Compares `verdict` with what each channel knows, and writes what is new into the outbox.
-/// `ended`: the run that began or ended now, if it is one that the history may not return as recent.
-/// Call it whenever a run begins or ends, and every 30 seconds; without a change it writes nothing.
+/// `ended`: the run that began or ended now, if it is one that the history may not return as
+/// recent. Call it whenever a run begins or ends, and every 30 seconds; without a change it writes
+/// nothing.
 pub(crate) fn evaluate(
     config: &Config,
     history: &History,
@@ -202,8 +203,8 @@ fn has_edges(message: &NotifyMessage) -> bool {
     lists.iter().any(|list| !list.is_empty())
 }
 
-/// Adds `edges` to the message, which was not sent yet. A finding that is both new and resolved in it
-/// came and went.
+/// Adds `edges` to the message, which was not sent yet. A finding that is both new and resolved in
+/// it came and went.
 fn joined(mut message: NotifyMessage, edges: Edges, verdict: &ReportedVerdict) -> NotifyMessage {
     message.verdict = verdict.clone();
     for finding in edges.new.iter().chain(&edges.lasting) {
