@@ -8,7 +8,8 @@ use chrono::{DateTime, Utc};
 use rustix::fs::{FlockOperation, flock};
 
 use super::deliver::deliver_within;
-use super::evaluate::{EdgeTiming, evaluate_with};
+use super::edges::EdgeTiming;
+use super::evaluate::evaluate_with;
 use crate::base::error_chain::with_causes;
 use crate::config::Config;
 use crate::jobs::verdict::Verdict;
