@@ -1,9 +1,10 @@
-//! The environment variables that are for targets and notification channels only, so that no command
-//! of the configuration sees them.
+//! The environment variables that are for targets and notification channels only, so that no
+//! command of the configuration sees them.
 
 use std::ffi::OsStr;
 
-/// Prefixes of the names of variables that hold credentials of targets or channels, or lead to some.
+/// Prefixes of the names of variables that hold credentials of targets or channels, or lead to
+/// some.
 const CREDENTIAL_PREFIXES: [&str; 7] = [
     "AWS_",
     "AZURE_",
@@ -25,8 +26,9 @@ const CREDENTIALS: [&str; 4] = [
 /// configuration must not take over that run; hooks find a word of their own there.
 pub const RUN_VARIABLE: &str = "SEALIFT_RUN";
 
-/// Whether a variable of this name is for targets and channels only. (`SSH_AUTH_SOCK` is not: a command may
-/// reach a database through ssh, and the ssh agent itself can ask its owner for consent.)
+/// Whether a variable of this name is for targets and channels only. (`SSH_AUTH_SOCK` is not: a
+/// command may reach a database through ssh, and the ssh agent itself can ask its owner for
+/// consent.)
 pub fn is_credential(name: &OsStr) -> bool {
     let is_prefixed = |name: &str| CREDENTIAL_PREFIXES.iter().any(|p| name.starts_with(p));
     let is_one = |name: &str| is_prefixed(name) || CREDENTIALS.contains(&name);

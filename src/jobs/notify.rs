@@ -16,6 +16,7 @@
 )]
 
 mod after_run;
+mod channel_evaluation;
 mod deliver;
 mod edges;
 mod evaluate;
@@ -31,7 +32,8 @@ use serde::Serialize;
 
 pub(crate) use after_run::{RunNotifier, agent_is_running};
 pub(crate) use deliver::{DeliveryReport, deliver, deliver_within};
-pub(crate) use evaluate::{EdgeTiming, evaluate, evaluate_with};
+pub(crate) use edges::EdgeTiming;
+pub(crate) use evaluate::{evaluate, evaluate_with};
 pub(crate) use test_message::{ChannelTest, NotifyTestReport, send_tests};
 
 use crate::config::{Config, NotifyChannel};

@@ -288,7 +288,7 @@ const SCENARIOS: &[Scenario] = &[
         0,
     ),
     scenario("notify test", Backup, CHANNELS, "notify test ok", 0),
-    scenario("notify test", Backup, CHANNELS, "notify test", 1),
+    scenario("notify test and error", Backup, CHANNELS, "notify test", 1),
     scenario("verify", Backup, "", "verify --data --identity key.txt", 0),
     scenario(
         "verify",

@@ -12,7 +12,7 @@ const SERVER: &str = r#"
 import os, socket, ssl, sys
 mode, directory = sys.argv[1], sys.argv[2]
 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-context.load_cert_chain(directory + "/own.pem", directory + "/own.key")
+context.load_cert_chain(directory + "/leaf.pem", directory + "/leaf.key")
 listener = socket.create_server(("127.0.0.1", 0))
 part = directory + "/" + mode + ".part"
 open(part, "w").write(str(listener.getsockname()[1])); os.rename(part, directory + "/" + mode + ".port")
@@ -78,8 +78,12 @@ impl Drop for MailServer {
 #[test]
 fn mail_goes_over_tls_that_the_authorities_of_the_environment_vouch_for() {
     let dir = tempfile::tempdir().unwrap();
-    let script = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout own.key \
-                  -out own.pem -days 3 -subj /CN=localhost -addext subjectAltName=DNS:localhost";
+    let script = "set -e
+        key='-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes'
+        openssl req -x509 $key -keyout ca.key -out ca.pem -days 3 -subj /CN=ca
+        openssl req $key -keyout leaf.key -out leaf.csr -subj /CN=localhost
+        printf 'subjectAltName=DNS:localhost\\nbasicConstraints=CA:FALSE\\n' >ext
+        openssl x509 -req -in leaf.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 3 -extfile ext -out leaf.pem";
     let made = Command::new("sh")
         .args(["-c", script])
         .current_dir(dir.path())
@@ -110,7 +114,7 @@ fn mail_goes_over_tls_that_the_authorities_of_the_environment_vouch_for() {
         );
         assert!(!dir.path().join("mail.txt").exists());
         let mut command = host.command(&["notify", "test"]);
-        let command = command.env("SSL_CERT_FILE", dir.path().join("own.pem"));
+        let command = command.env("SSL_CERT_FILE", dir.path().join("ca.pem"));
         let output = command.output().unwrap();
         let (out, err) = texts(&output);
         assert_eq!(output.status.code(), Some(0), "{out}{err}");

@@ -8,7 +8,8 @@ use chrono::{DateTime, Utc};
 use rustix::fs::{FlockOperation, flock};
 
 use super::deliver::deliver_within;
-use super::evaluate::{EdgeTiming, evaluate_with};
+use super::edges::EdgeTiming;
+use super::evaluate::evaluate_with;
 use crate::base::error_chain::with_causes;
 use crate::config::Config;
 use crate::jobs::verdict::Verdict;
@@ -33,8 +34,8 @@ pub(crate) struct RunNotifier<'a> {
 }
 
 impl<'a> RunNotifier<'a> {
-    /// Notes the begin of the run `row`, whose row is in the history, and sends it on a thread of its
-    /// own, so that the run does not wait. `verdict`: as it is before the run.
+    /// Notes the begin of the run `row`, whose row is in the history, and sends it on a thread of
+    /// its own, so that the run does not wait. `verdict`: as it is before the run.
     pub(crate) fn began(
         config: &'a Config,
         verdict: &Verdict,
@@ -63,8 +64,8 @@ impl<'a> RunNotifier<'a> {
         notifier
     }
 
-    /// Sends what the end of the run `row` brings, for at most 20 seconds; what is left stays in the
-    /// outbox. `verdict`: as it is after the run. Returns what the operator should know.
+    /// Sends what the end of the run `row` brings, for at most 20 seconds; what is left stays in
+    /// the outbox. `verdict`: as it is after the run. Returns what the operator should know.
     pub(crate) fn ended(
         self,
         verdict: &Verdict,

@@ -107,8 +107,8 @@ pub(super) fn record_failure(
 
 /// Whether this process may send.
 enum OutboxLock {
-    /// It may, until this is dropped. `None`: the file of the lock cannot be opened, and the worst of
-    /// that is that two processes send the same.
+    /// It may, until this is dropped. `None`: the file of the lock cannot be opened, and the worst
+    /// of that is that two processes send the same.
     Held(Option<File>),
     /// Another process sends.
     Busy,

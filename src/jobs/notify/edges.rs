@@ -2,7 +2,6 @@
 
 use chrono::{DateTime, Utc};
 
-use super::evaluate::EdgeTiming;
 use crate::config::{NotifyChannel, NotifyEvent};
 use crate::notify::ReportedFinding;
 use crate::state::history::ChannelFinding;
@@ -13,6 +12,15 @@ const HOLD: std::time::Duration = std::time::Duration::from_secs(5 * 60);
 const OF_RUNS: [&str; 4] = ["run_failed", "run_partial", "shrunk", "backup_refused"];
 /// The finding about channels.
 const CHANNEL_FAILED: &str = "channel_failed";
+
+/// When findings are reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum EdgeTiming {
+    /// Once they have lasted for as long as the channel says, and all of 30 seconds in one message.
+    Settled,
+    /// Now: this process ends, and there is no agent that would come back to them.
+    AtOnce,
+}
 
 /// When the decision is made, and for whom.
 pub(super) struct EdgeView<'a> {

@@ -2,32 +2,22 @@
 
 use chrono::{DateTime, Utc};
 
-use super::edges::{EdgeView, Edges, key_of, level_of, plan};
+use super::channel_evaluation::{ChannelEvaluation, item_json};
+use super::edges::{EdgeTiming, EdgeView, Edges, key_of, level_of, plan};
 use super::run_events::{self, RecentRuns};
 use super::{is_quiet, safe_text, timed_events};
-use crate::base::ids::ulid;
-use crate::config::{Config, NotifyChannel, NotifyEvent};
+use crate::config::{Config, NotifyEvent};
 use crate::jobs::verdict::Verdict;
 use crate::notify::{NotifyItem, NotifyMessage, ReportedFinding, ReportedVerdict};
-use crate::state::history::{
-    ChannelRecord, History, HistoryError, NewOutboxItem, OutboxTransaction, RunRow,
-};
+use crate::state::history::{ChannelRecord, History, HistoryError, RunRow};
 
 /// Time for which a message waits for more findings.
 const GATHER_SECONDS: i64 = 30;
 
-/// When findings are reported.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum EdgeTiming {
-    /// Once they have lasted for as long as the channel says, and all of 30 seconds in one message.
-    Settled,
-    /// Now: this process ends, and there is no agent that would come back to them.
-    AtOnce,
-}
-
 /// Compares `verdict` with what each channel knows, and writes what is new into the outbox.
-/// `ended`: the run that began or ended now, if it is one that the history may not return as recent.
-/// Call it whenever a run begins or ends, and every 30 seconds; without a change it writes nothing.
+/// `ended`: the run that began or ended now, if it is one that the history may not return as
+/// recent. Call it whenever a run begins or ends, and every 30 seconds; without a change it writes
+/// nothing.
 pub(crate) fn evaluate(
     config: &Config,
     history: &History,
@@ -81,48 +71,7 @@ pub(crate) fn evaluate_with(
     })
 }
 
-/// The evaluation of one channel.
-pub(super) struct ChannelEvaluation<'a> {
-    host: &'a str,
-    pub(super) channel: &'a NotifyChannel,
-    pub(super) outbox: &'a OutboxTransaction<'a>,
-    pub(super) verdict: &'a ReportedVerdict,
-    timing: EdgeTiming,
-    pub(super) is_quiet: bool,
-    pub(super) now: DateTime<Utc>,
-}
-
 impl ChannelEvaluation<'_> {
-    pub(super) fn wants(&self, event: NotifyEvent) -> bool {
-        self.channel.events.contains(&event)
-    }
-
-    /// Returns a message of this event that says nothing more than the verdict.
-    pub(super) fn message(&self, event: NotifyEvent) -> NotifyMessage {
-        message(self.host, event, self.verdict.clone(), self.now)
-    }
-
-    /// Writes what is sent now.
-    pub(super) fn write(&self, item: &NotifyItem) -> Result<(), HistoryError> {
-        self.add(item, 0)
-    }
-
-    fn add(&self, item: &NotifyItem, wait_seconds: i64) -> Result<(), HistoryError> {
-        let is_urgent = match item {
-            NotifyItem::Ping(_) => true,
-            NotifyItem::Message(message) => message.event == NotifyEvent::Red,
-        };
-        let has_edges = matches!(item, NotifyItem::Message(message) if has_edges(message));
-        self.outbox.add(&NewOutboxItem {
-            channel: self.channel.name.clone(),
-            made_at: self.now,
-            due_at: self.now + chrono::Duration::seconds(wait_seconds),
-            is_urgent,
-            has_edges,
-            item: json(item),
-        })
-    }
-
     /// Reports the findings that began, ended, or last.
     fn edges(&self, records: &[ChannelRecord]) -> Result<(), HistoryError> {
         let name = &self.channel.name;
@@ -154,7 +103,7 @@ impl ChannelEvaluation<'_> {
             Some((id, message)) => {
                 let message = joined(message, edges, self.verdict);
                 let is_urgent = message.event == NotifyEvent::Red;
-                let item = json(&NotifyItem::Message(Box::new(message)));
+                let item = item_json(&NotifyItem::Message(Box::new(message)));
                 self.outbox.replace(id, is_urgent, &item)
             }
             None => {
@@ -169,41 +118,8 @@ impl ChannelEvaluation<'_> {
     }
 }
 
-/// Returns a message of this event that says nothing more than the verdict.
-pub(super) fn message(
-    host: &str,
-    event: NotifyEvent,
-    verdict: ReportedVerdict,
-    now: DateTime<Utc>,
-) -> NotifyMessage {
-    NotifyMessage {
-        v: NotifyMessage::VERSION,
-        id: ulid(now),
-        event,
-        host: host.to_owned(),
-        at: crate::base::clock::in_seconds(now),
-        verdict,
-        new: Vec::new(),
-        resolved: Vec::new(),
-        lasting: Vec::new(),
-        run: None,
-        lines: Vec::new(),
-        thread: Vec::new(),
-    }
-}
-
-/// Returns the item as the outbox keeps it: a struct of texts and numbers can always be written.
-fn json(item: &NotifyItem) -> String {
-    serde_json::to_string(item).unwrap_or_default()
-}
-
-fn has_edges(message: &NotifyMessage) -> bool {
-    let lists = [&message.new, &message.resolved, &message.lasting];
-    lists.iter().any(|list| !list.is_empty())
-}
-
-/// Adds `edges` to the message, which was not sent yet. A finding that is both new and resolved in it
-/// came and went.
+/// Adds `edges` to the message, which was not sent yet. A finding that is both new and resolved in
+/// it came and went.
 fn joined(mut message: NotifyMessage, edges: Edges, verdict: &ReportedVerdict) -> NotifyMessage {
     message.verdict = verdict.clone();
     for finding in edges.new.iter().chain(&edges.lasting) {

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::evaluate::ChannelEvaluation;
+use super::channel_evaluation::ChannelEvaluation;
 use super::safe_text;
 use crate::base::ids::ulid_as_uuid;
 use crate::config::{ChannelKind, NotifyEvent, PartialPing, PingJob};

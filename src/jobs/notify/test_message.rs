@@ -3,8 +3,8 @@
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
+use super::channel_evaluation::message;
 use super::deliver::record_failure;
-use super::evaluate::message;
 use crate::config::{ChannelKind, Config, NotifyChannel, NotifyEvent};
 use crate::jobs::error::JobError;
 use crate::notify::{self, HealthPing, NotifyItem, PingKind, ReportedVerdict};

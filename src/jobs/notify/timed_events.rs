@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Datelike as _, NaiveTime, TimeZone as _, Utc};
 
-use super::evaluate::ChannelEvaluation;
+use super::channel_evaluation::ChannelEvaluation;
 use super::zone_of;
 use crate::config::{ChannelKind, Config, NotifyEvent, PingJob};
 use crate::jobs::verdict::{ProvenSnapshot, Verdict};

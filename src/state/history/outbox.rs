@@ -1,8 +1,8 @@
 //! What is to be sent to the operator.
 //!
 //! The caller decides inside one transaction ([`History::in_outbox`]), so two processes never write
-//! the same message twice, and a crash loses either nothing or everything of one decision. Items and
-//! findings are JSON whose shape is the caller's. Nothing in these tables is a secret.
+//! the same message twice, and a crash loses either nothing or everything of one decision. Items
+//! and findings are JSON whose shape is the caller's. Nothing in these tables is a secret.
 
 use chrono::{DateTime, Utc};
 use rusqlite::{OptionalExtension as _, Row, Transaction, TransactionBehavior, params};
@@ -110,8 +110,8 @@ impl History {
         Ok(changed > 0)
     }
 
-    /// Records that `channel` accepted something, and removes the item `id` from the outbox; `None`:
-    /// it was not in the outbox.
+    /// Records that `channel` accepted something, and removes the item `id` from the outbox;
+    /// `None`: it was not in the outbox.
     pub fn record_sent(
         &self,
         channel: &str,

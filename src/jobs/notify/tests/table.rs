@@ -201,8 +201,13 @@ fn each_failure_is_reported_once_and_its_end_once() {
 
 #[test]
 fn a_message_waits_for_a_channel_that_is_down_for_an_hour() {
+    // One red, one amber, and one of a run that does not end; all of them in the long form.
+    let is_long = std::env::var_os("SEALIFT_TEST_LONG").is_some_and(|value| value == "1");
+    let short = ["disk full", "DNS dead", "overlong"];
     for case in cases() {
-        fails_and_recovers(&case, 3_600);
+        if is_long || short.contains(&case.name) {
+            fails_and_recovers(&case, 3_600);
+        }
     }
 }
 

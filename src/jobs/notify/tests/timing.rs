@@ -125,14 +125,14 @@ fn red_that_lasts_is_repeated_daily_and_amber_is_not() {
     let stub = Stub::http();
     let world = World::new(&hook(&stub, ""));
     let both = verdict(&[low(), stale(Amber)]);
-    for minute in (0..3 * 1_440).step_by(10) {
+    for minute in (0..3 * 1_440).step_by(30) {
         world.tick(&both, at(minute * 60));
     }
     let got = events(&stub);
     assert_eq!(got[0], "red disk_low+target_stale//");
     assert_eq!(got[1..], ["red /disk_low/", "red /disk_low/"]);
     let world = World::new(&hook(&stub, "repeat = \"off\""));
-    for minute in (0..3 * 1_440).step_by(10) {
+    for minute in (0..3 * 1_440).step_by(30) {
         world.tick(&both, at(minute * 60));
     }
     assert_eq!(events(&stub).len(), 1);
@@ -174,7 +174,7 @@ fn after_a_day_without_the_channel_the_present_is_reported() {
     let world = World::new(&hook(&stub, "repeat = \"off\"\nhold = \"0s\""));
     stub.answer(503);
     let bad = verdict(&[low(), stale(Amber)]);
-    for minute in (0..1_500).step_by(5) {
+    for minute in (0..1_500).step_by(30) {
         world.tick(&bad, at(minute * 60));
     }
     let states = channel_states(&world.history(), &world.config).unwrap();
@@ -184,7 +184,7 @@ fn after_a_day_without_the_channel_the_present_is_reported() {
     );
     assert_eq!((states[0].waiting, states[0].succeeded_at), (1, None));
     stub.answer(200);
-    for minute in 1_500..1_600 {
+    for minute in (1_500..1_600).step_by(5) {
         world.tick(&verdict(&[low()]), at(minute * 60));
     }
     // The one that ended meanwhile was reported by no message that arrived.
