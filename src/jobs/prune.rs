@@ -290,30 +290,36 @@ async fn decrypt_tags(
 
 /// Adds the snapshots that drills restored, as the receipts on the places show them.
 async fn learn_proofs(config: Option<&Config>, asked: &mut [Asked], front: &dyn FrontEnd) {
-    for one in asked {
-        let request = &mut one.request;
-        let listed = request.folder.receipt_listing().await;
-        if listed.is_ok_and(|listed| listed.is_empty()) {
-            continue;
+    // At the same time: each target that does not answer takes some seconds.
+    let learnt = asked
+        .iter_mut()
+        .map(|one| learn_proofs_of(config, one, front));
+    futures::future::join_all(learnt).await;
+}
+
+async fn learn_proofs_of(config: Option<&Config>, asked: &mut Asked, front: &dyn FrontEnd) {
+    let request = &mut asked.request;
+    // The plan reports a place that cannot be read.
+    let listed = request.folder.receipt_listing().await;
+    if !listed.is_ok_and(|listed| !listed.is_empty()) {
+        return;
+    }
+    let Ok(chain) = request.folder.chain(&request.trust).await else {
+        return;
+    };
+    let looked = match (config, &asked.name) {
+        (Some(config), Some(name)) => {
+            look_at_receipts(config, (name, &request.folder), &chain, front).await
         }
-        // A place whose manifests cannot be read is reported by the plan.
-        let Ok(chain) = request.folder.chain(&request.trust).await else {
-            continue;
-        };
-        let looked = match (config, &one.name) {
-            (Some(config), Some(name)) => {
-                look_at_receipts(config, (name, &request.folder), &chain, front).await
-            }
-            _ => proofs_elsewhere(&request.folder, &chain, &request.trust).await,
-        };
-        match looked {
-            Ok(found) => request.pins.proven.extend(found.proven()),
-            Err(error) => front.warn(&format!(
-                "the receipts on {} cannot be read: {}",
-                request.folder.target.label(),
-                error.with_causes()
-            )),
-        }
+        _ => proofs_elsewhere(&request.folder, &chain, &request.trust).await,
+    };
+    match looked {
+        Ok(found) => request.pins.proven.extend(found.proven()),
+        Err(error) => front.warn(&format!(
+            "the receipts on {} cannot be read: {}",
+            request.folder.target.label(),
+            error.with_causes()
+        )),
     }
 }
 

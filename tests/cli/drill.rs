@@ -391,10 +391,8 @@ fn a_killed_drill_leaves_nothing_readable_after_the_next() {
 #[test]
 fn an_interrupted_drill_stops_its_service() {
     let drilling = Drilling::new(
-        "start = \"true\"\nstop = \"touch stopped\"\ncheck_timeout = \"5m\"\n\
-         [[check]]\nname = \"never\"\ncommand = \"touch checking; false\"\n"
-            .replace("check_timeout = \"5m\"\n", "")
-            .as_str(),
+        "start = \"true\"\nstop = \"touch stopped\"\n\
+         [[check]]\nname = \"never\"\ncommand = \"touch checking; false\"\n",
     );
     let text = fs::read_to_string(drilling.path("d.toml")).unwrap();
     let text = text.replace("check_timeout = \"1s\"", "check_timeout = \"5m\"");

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use serde_json::Value;
@@ -141,10 +142,8 @@ fn a_key_in_a_safe_is_proven_by_files() {
     assert_eq!(proof["keys"][0]["by"], "drill@laptop", "{proof}");
     assert_eq!(proof["newest"], Value::Null);
     // Without the manifest, with a wrong file, and to a place that has no such snapshot.
-    let manifest = files(&drilling.path("stick")).into_iter();
-    let manifest = manifest
-        .filter(|path| path.to_str().unwrap().contains("00000001-"))
-        .next();
+    let is_manifest = |path: &PathBuf| path.to_str().unwrap().contains("00000001-");
+    let manifest = files(&drilling.path("stick")).into_iter().find(is_manifest);
     fs::remove_file(manifest.unwrap()).unwrap();
     let again = [
         "--archive",
