@@ -20,6 +20,7 @@ pub(crate) mod kept_tags;
 pub(crate) mod list;
 pub(crate) mod local_retention;
 pub(crate) mod local_snapshots;
+pub(crate) mod metric_facts;
 pub(crate) mod mode;
 pub(crate) mod pin;
 pub(crate) mod prune;

@@ -47,7 +47,7 @@ pub fn create_private_dir(dir: &Path) -> io::Result<()> {
 }
 
 /// How the names of temporary files of [`write_atomic`] begin.
-const TEMPORARY: &str = ".sealift-tmp-";
+pub(crate) const TEMPORARY: &str = ".sealift-tmp-";
 /// Age from which a temporary file belongs to no running process: writing one takes far less.
 const ABANDONED_AGE: Duration = Duration::from_secs(60);
 

@@ -10,6 +10,7 @@ mod acknowledgements;
 mod jobs;
 mod looks;
 mod marks;
+mod run_ends;
 mod runs;
 
 use std::path::{Path, PathBuf};
@@ -22,6 +23,7 @@ pub use acknowledgements::Acknowledgement;
 pub use jobs::JobState;
 pub use looks::TargetLook;
 pub use marks::OperatorMark;
+pub use run_ends::NewestEnd;
 pub use runs::{EndedRun, NewRun, RunFilter, RunRow};
 
 /// Name of the file in the state directory.
@@ -112,6 +114,7 @@ impl History {
         if found < HISTORY_VERSION {
             let tables = [
                 runs::TABLES,
+                run_ends::TABLES,
                 jobs::TABLES,
                 looks::TABLES,
                 marks::TABLES,
