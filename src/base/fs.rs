@@ -116,6 +116,28 @@ pub fn free_bytes(path: &Path) -> io::Result<u64> {
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
+/// Free space below which a disk counts as full, in bytes: less than SQLite adds to a file at once.
+const FULL_BELOW: u64 = 256 << 10;
+
+/// Returns the mount point of the file system of `path` if that is full. `None`: it is not, or it
+/// does not report its free space.
+pub fn full_disk(path: &Path) -> Option<std::path::PathBuf> {
+    let dir = path.parent()?;
+    if free_bytes(dir).ok()? >= FULL_BELOW {
+        return None;
+    }
+    let device = |path: &Path| {
+        fs::metadata(path)
+            .ok()
+            .map(|meta| std::os::unix::fs::MetadataExt::dev(&meta))
+    };
+    let own = device(dir)?;
+    let below = dir
+        .ancestors()
+        .take_while(|above| device(above) == Some(own));
+    below.last().map(Path::to_path_buf)
+}
+
 /// The types of btrfs, bcachefs, f2fs and ZFS: these compress, so more may fit than is free.
 const COMPRESSING: [u64; 4] = [0x9123_683e, 0xca45_1a4e, 0xf2f5_2010, 0x2fc1_2fc1];
 /// The most compression that is assumed, as a factor.

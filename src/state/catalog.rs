@@ -34,6 +34,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 
 use crate::base::ids::WriterId;
+use crate::base::sqlite::may_lack_room;
 use crate::format::manifest::recipient_set_name;
 
 use cached::Cached;
@@ -69,6 +70,14 @@ pub enum CatalogError {
         /// How SQLite noticed it.
         #[source]
         source: rusqlite::Error,
+    },
+    /// The disk is full.
+    #[error("the disk at {disk} is full: the catalog {path} cannot be written")]
+    DiskFull {
+        /// The disk's mount point.
+        disk: String,
+        /// The catalog.
+        path: String,
     },
     /// The damaged file cannot be renamed.
     #[error("cannot move the damaged catalog {path} aside")]
@@ -357,6 +366,14 @@ fn failing(path: &Path) -> impl Fn(rusqlite::Error) -> CatalogError + use<> {
 
 fn failed(path: &Path, source: rusqlite::Error) -> CatalogError {
     let is_damage = is_damage(&source);
+    if may_lack_room(&source)
+        && let Some(disk) = crate::base::fs::full_disk(path)
+    {
+        return CatalogError::DiskFull {
+            disk: disk.display().to_string(),
+            path: path.display().to_string(),
+        };
+    }
     let path = path.display().to_string();
     match is_damage {
         true => CatalogError::Damaged { path, source },

@@ -19,6 +19,8 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use rusqlite::Connection;
 
+use crate::base::sqlite::may_lack_room;
+
 pub use acknowledgements::Acknowledgement;
 pub use jobs::JobState;
 pub use looks::TargetLook;
@@ -44,6 +46,14 @@ pub enum HistoryError {
         /// SQLite's error.
         #[source]
         source: rusqlite::Error,
+    },
+    /// The disk is full.
+    #[error("the disk at {disk} is full: the history {path} cannot be written")]
+    DiskFull {
+        /// The disk's mount point.
+        disk: String,
+        /// The history.
+        path: String,
     },
     /// The damaged file cannot be renamed.
     #[error("cannot move the damaged history {path} aside")]
@@ -160,10 +170,20 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
 }
 
 fn failing(path: &Path) -> impl Fn(rusqlite::Error) -> HistoryError + use<> {
-    let path = path.display().to_string();
-    move |source| HistoryError::Sqlite {
-        path: path.clone(),
-        source,
+    let path = path.to_path_buf();
+    move |source| {
+        let full = match may_lack_room(&source) {
+            true => crate::base::fs::full_disk(&path),
+            false => None,
+        };
+        let path = path.display().to_string();
+        match full {
+            Some(disk) => HistoryError::DiskFull {
+                disk: disk.display().to_string(),
+                path,
+            },
+            None => HistoryError::Sqlite { path, source },
+        }
     }
 }
 
