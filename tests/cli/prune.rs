@@ -264,7 +264,7 @@ fn a_dry_run_on_several_targets_is_short() {
     let full = host.ok(&[&dry[..], &["--verbose"]].concat());
     let rows = full.lines().filter(|line| line.starts_with("2026030"));
     assert_eq!(rows.count(), 8, "{full}");
-    let one = host.ok(&[&dry[..], &["--target", "second"]].concat());
+    let one = host.ok(&[&dry[..], &["--target", "folder"]].concat());
     assert!(one.contains("20260301T060000Z  1"), "{one}");
     let nothing = host.ok(&["prune", "--dry-run", "--policy", "last=9"]);
     assert!(
