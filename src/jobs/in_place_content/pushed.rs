@@ -20,8 +20,10 @@ use crate::restore::{self, UnpackError, Unpacked};
 pub(crate) const GO: &[u8] = b"go\n";
 /// The version of this exchange; each side refuses another one.
 pub(crate) const EXCHANGE: u64 = 2;
-/// Digits of the first line, which says how many bytes of content are written here.
+/// Digits of the number in the first line, and of its checksum.
 const ROOM_DIGITS: usize = 16;
+/// Bytes of the first line.
+const ROOM_LINE_BYTES: usize = 2 * ROOM_DIGITS + 2;
 
 /// How long the first byte may take: the sender fetches and decrypts the snapshot meanwhile.
 const FIRST_BYTE_WITHIN: Duration = Duration::from_secs(24 * 3600);
@@ -53,7 +55,7 @@ impl Receiving {
         received: &dyn Fn(),
         front: &dyn FrontEnd,
     ) -> Result<InPlaceContent, JobError> {
-        let mut first = [0; ROOM_DIGITS + 1];
+        let mut first = [0; ROOM_LINE_BYTES];
         match self.input.read(&mut first[..1]) {
             Ok(0) => return Err(failed(UnpackError::BrokeOff)),
             Ok(_) => {}
@@ -92,22 +94,25 @@ impl Receiving {
     }
 }
 
-/// Returns the first line of the stream: the bytes of content that the other side writes.
+/// Returns the first line of the stream: the bytes of content that the other side writes, and a
+/// checksum, so that a line that was damaged on the way is refused.
 pub(crate) fn room_line(bytes: u64) -> String {
-    format!("{bytes:0ROOM_DIGITS$x}\n")
+    let number = format!("{bytes:0ROOM_DIGITS$x}");
+    let checksum = blake3::hash(number.as_bytes()).to_hex();
+    format!("{number} {}\n", &checksum[..ROOM_DIGITS])
 }
 
 /// Reads the rest of the first line, whose first byte was read.
 fn read_room(line: &mut [u8], input: &mut dyn Read) -> Result<u64, UnpackError> {
-    input
-        .read_exact(&mut line[1..])
-        .map_err(|error| match error.kind() {
-            io::ErrorKind::UnexpectedEof => UnpackError::BrokeOff,
-            _ => UnpackError::Read(error),
-        })?;
-    let text = std::str::from_utf8(line).ok();
-    let digits = text.and_then(|text| text.strip_suffix('\n'));
+    let read = input.read_exact(&mut line[1..]);
+    read.map_err(|error| match error.kind() {
+        io::ErrorKind::UnexpectedEof => UnpackError::BrokeOff,
+        _ => UnpackError::Read(error),
+    })?;
+    let digits = line.get(..ROOM_DIGITS);
+    let digits = digits.and_then(|digits| std::str::from_utf8(digits).ok());
     let bytes = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok());
+    let bytes = bytes.filter(|bytes| room_line(*bytes).as_bytes() == line);
     bytes.ok_or_else(|| {
         let what = "it does not begin with the room that it needs";
         UnpackError::Stream(what.to_owned())

@@ -130,7 +130,7 @@ fn in_its_place(config: &Config, found: FoundSnapshot) -> Result<Adopted, AtoCor
     }
 }
 
-fn invalid(stamp: Stamp, validation: Box<Validation>) -> AtoCoreError {
+fn invalid(stamp: Stamp, validation: Validation) -> AtoCoreError {
     AtoCoreError::Invalid {
         stamp,
         errors: validation.errors,
@@ -142,7 +142,7 @@ fn invalid(stamp: Stamp, validation: Box<Validation>) -> AtoCoreError {
 fn import(config: &Config, found: FoundSnapshot) -> Result<Adopted, AtoCoreError> {
     // Before the copy: what is not valid needs no room.
     if let Err(validation) = checked(config, &found.chosen) {
-        return Err(found.unadopted(invalid(found.stamp, validation)));
+        return Err(found.unadopted(invalid(found.stamp, *validation)));
     }
     copied(config, &found).map_err(|error| found.unadopted(error))
 }
@@ -172,7 +172,7 @@ fn copied(config: &Config, found: &FoundSnapshot) -> Result<Adopted, AtoCoreErro
     let copy = Chosen::of_dir(pending.partial.clone());
     let copy = copy.map_err(cannot("read the copy of AtoCore's snapshot in"))?;
     let (metadata, validation) =
-        checked(config, &copy).map_err(|validation| invalid(stamp, validation))?;
+        checked(config, &copy).map_err(|validation| invalid(stamp, *validation))?;
     let published = pending.publish(Validity::Valid).and_then(Chosen::of_dir);
     Ok(Adopted {
         chosen: published.map_err(cannot("put the snapshot in its place in"))?,
