@@ -21,6 +21,7 @@ pub mod lock;
 pub(crate) mod no_memory;
 pub mod open_files;
 pub mod openat;
+pub(crate) mod own_process;
 pub mod ownership;
 pub mod panics;
 pub(crate) mod path_choice;

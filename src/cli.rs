@@ -317,6 +317,7 @@ pub fn run() -> ExitCode {
         config: cli.config,
         json: cli.json || is_streamed,
         quiet: cli.quiet,
+        verbose: cli.verbose,
         retry: cli.retry,
         has_warned: AtomicBool::new(false),
         displays,

@@ -23,6 +23,7 @@ pub(crate) mod key_proof;
 pub(crate) mod list;
 pub(crate) mod local_retention;
 pub(crate) mod local_snapshots;
+pub(crate) mod metric_facts;
 pub(crate) mod mode;
 pub(crate) mod notify;
 pub(crate) mod operator_marks;

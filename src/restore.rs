@@ -49,7 +49,7 @@ pub use error::RestoreError;
 pub use extract::{Aspect, DestinationError, ExtractError, NotKept, Resumed, StagingError, resume};
 pub(crate) use extract::{UnpackError, Unpacked, mode_without, read_record, unpack};
 pub use fetch::{ArchiveError, Damaged};
-pub(crate) use pack_restored::{PackRestoredError, pack_restored};
+pub(crate) use pack_restored::{PackRestoredError, pack_restored, written_bytes};
 pub use plan::{PlanError, RestoreRequest};
 pub use read_index::{read_header, read_index};
 pub use report::RestoreReport;

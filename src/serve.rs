@@ -12,6 +12,7 @@ mod child_events;
 mod child_log;
 pub(crate) mod handle;
 pub(crate) mod log;
+pub(crate) mod metrics;
 mod run_end;
 mod scheduler;
 mod service_manager;

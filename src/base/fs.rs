@@ -47,7 +47,7 @@ pub fn create_private_dir(dir: &Path) -> io::Result<()> {
 }
 
 /// How the names of temporary files of [`write_atomic`] begin.
-const TEMPORARY: &str = ".sealift-tmp-";
+pub(crate) const TEMPORARY: &str = ".sealift-tmp-";
 /// Age from which a temporary file belongs to no running process: writing one takes far less.
 const ABANDONED_AGE: Duration = Duration::from_secs(60);
 
@@ -121,6 +121,28 @@ pub fn free_and_total_bytes(path: &Path) -> io::Result<(u64, u64)> {
     let stat = rustix::fs::statvfs(path)?;
     let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
     Ok((bytes(stat.f_bavail), bytes(stat.f_blocks)))
+}
+
+/// Free space below which a disk counts as full, in bytes: less than SQLite adds to a file at once.
+const FULL_BELOW: u64 = 256 << 10;
+
+/// Returns the mount point of the file system of `path` if that is full. `None`: it is not, or it
+/// does not report its free space.
+pub fn full_disk(path: &Path) -> Option<std::path::PathBuf> {
+    let dir = path.parent()?;
+    if free_bytes(dir).ok()? >= FULL_BELOW {
+        return None;
+    }
+    let device = |path: &Path| {
+        fs::metadata(path)
+            .ok()
+            .map(|meta| std::os::unix::fs::MetadataExt::dev(&meta))
+    };
+    let own = device(dir)?;
+    let below = dir
+        .ancestors()
+        .take_while(|above| device(above) == Some(own));
+    below.last().map(Path::to_path_buf)
 }
 
 /// The types of btrfs, bcachefs, f2fs and ZFS: these compress, so more may fit than is free.

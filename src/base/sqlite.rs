@@ -43,6 +43,7 @@ pub use check::{Lock, inspect, inspect_at, lock_for_read};
 pub use child::serve;
 pub use close_up::{Shut, close_up};
 pub use code::kind as error_kind;
+pub use code::may_lack_room;
 pub use error::SqliteError;
 pub use header::{HEAD_BYTES, MAGIC, SIDECARS, is_sqlite, page_size, sidecars};
 pub use inspection::{Depth, Inspection};

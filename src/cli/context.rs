@@ -32,6 +32,8 @@ pub(super) struct Context {
     pub(super) config: Option<PathBuf>,
     pub(super) json: bool,
     pub(super) quiet: bool,
+    /// `--verbose`.
+    pub(super) verbose: bool,
     /// `--retry`.
     pub(super) retry: Option<Duration>,
     /// Whether the warnings about the configuration were printed already.

@@ -204,6 +204,9 @@ pub(super) fn system_hint(error: &(dyn Error + 'static)) -> Option<&'static str>
         };
         let catalog = error.downcast_ref::<CatalogError>();
         let catalog = of_push.or(of_retention).or(of_state).or(catalog);
+        if let Some(CatalogError::DiskFull { .. }) = catalog {
+            return Some(MORE_ROOM);
+        }
         if let Some(CatalogError::Sqlite { source, .. }) = catalog {
             if source.to_string().contains("out of memory") {
                 return Some(MORE_MEMORY);
@@ -224,7 +227,7 @@ fn io_hint(error: &std::io::Error) -> Option<&'static str> {
     };
     match error.kind() {
         StorageFull | QuotaExceeded | FileTooLarge => {
-            return Some("make room there (disk, quota, `ulimit -f`), then run it again");
+            return Some(MORE_ROOM);
         }
         ReadOnlyFilesystem => return Some("mount it writable, or choose another place"),
         PermissionDenied => {
@@ -241,6 +244,8 @@ fn io_hint(error: &std::io::Error) -> Option<&'static str> {
     }
 }
 
+/// The advice for a full disk.
+const MORE_ROOM: &str = "make room there (disk, quota, `ulimit -f`), then run it again";
 /// The advice for too few open files.
 pub(super) const MORE_FILES: &str =
     "raise the limit of open files: `ulimit -n 1024`, or `LimitNOFILE=1024` in its unit";

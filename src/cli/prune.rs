@@ -110,7 +110,7 @@ pub(super) fn run(context: &Context, args: &PruneArgs) -> Result<Outcome, Failur
     let report = prune::run(config.as_ref(), request, &runtime, context)?;
     match context.json {
         true => output::print_json(&report)?,
-        false => print(&report)?,
+        false => print(context, &report)?,
     }
     report.targets.iter().for_each(tell_problems);
     if args.sealed_to.is_some() && is_dry_run && !args.dry_run {
@@ -248,19 +248,46 @@ fn local_summary(report: &LocalPruneReport, is_dry_run: bool) -> String {
     }
 }
 
-fn print(report: &PruneJobReport) -> Result<(), Failure> {
+/// Prints what becomes of the snapshots. A dry run on several targets has a line for each, and with
+/// `--verbose` a table for each.
+fn print(context: &Context, report: &PruneJobReport) -> Result<(), Failure> {
+    let examined = report.targets.iter();
+    let examined = examined.filter(|target| target.snapshots.is_some()).count();
+    let is_brief = report.dry_run && examined > 1 && !context.verbose;
     for target in &report.targets {
         let Some(snapshots) = &target.snapshots else {
             continue;
         };
-        if report.dry_run {
+        if report.dry_run && !is_brief {
             print_decisions(&target.label, snapshots)?;
         }
-        if let Some(line) = summary(target, snapshots) {
-            output::print_line(line)?;
+        let range = if is_brief {
+            which(snapshots)
+        } else {
+            String::new()
+        };
+        match summary(target, snapshots, &range) {
+            Some(line) if is_brief => {
+                output::print_line(format_args!("{}: {line}", target.label))?;
+            }
+            Some(line) => output::print_line(line)?,
+            None => {}
         }
     }
+    if is_brief {
+        context.note("--verbose, or --target NAME, shows each snapshot and why it stays");
+    }
     Ok(())
+}
+
+/// Returns which snapshots go, to follow their number; nothing if none does.
+fn which(snapshots: &[SnapshotDecision]) -> String {
+    let mut going = snapshots.iter().filter(|snapshot| !snapshot.stays);
+    match (going.next(), going.next_back()) {
+        (Some(first), Some(last)) => format!(", {} to {}", first.stamp, last.stamp),
+        (Some(only), None) => format!(", {}", only.stamp),
+        _ => String::new(),
+    }
 }
 
 fn print_decisions(label: &str, snapshots: &[SnapshotDecision]) -> Result<(), Failure> {
@@ -281,9 +308,13 @@ fn print_decisions(label: &str, snapshots: &[SnapshotDecision]) -> Result<(), Fa
     )?)
 }
 
-/// Returns a line on what was deleted, or would be. `None` if the target should have been pruned
-/// and was not.
-fn summary(target: &TargetPruneReport, snapshots: &[SnapshotDecision]) -> Option<String> {
+/// Returns a line on what was deleted, or would be; `range`: which. `None` if the target should
+/// have been pruned and was not.
+fn summary(
+    target: &TargetPruneReport,
+    snapshots: &[SnapshotDecision],
+    range: &str,
+) -> Option<String> {
     let all = count(snapshots.len() as u64, "snapshot");
     if let Some(done) = &target.done {
         return Some(format!(
@@ -301,7 +332,7 @@ fn summary(target: &TargetPruneReport, snapshots: &[SnapshotDecision]) -> Option
     }
     let deleted = match snapshots.iter().filter(|snapshot| !snapshot.stays).count() {
         0 => format!("nothing to delete: all of {all} stay"),
-        n => format!("would delete {n} of {all}"),
+        n => format!("would delete {n} of {all}{range}"),
     };
     let freed = freed(
         (target.to_free_archives?, target.to_free_bytes?),

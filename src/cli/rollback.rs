@@ -137,39 +137,42 @@ fn list(context: &Context, config: &Config) -> Result<Outcome, Failure> {
         }
         return Ok(outcome);
     }
-    let header = [
-        "RESTORE",
-        "BEGAN",
-        "SNAPSHOT",
-        "STATE",
-        "SOURCES",
-        "SAFETY COPY",
-        "SIZE",
-        "MAY BE DELETED FROM",
-    ];
     let rows: Vec<Vec<String>> = found.restores.iter().map(row).collect();
-    output::print_line(output::table(&header, &rows).trim_end())?;
+    let table = output::table(&["RESTORE", "BEGAN", "SNAPSHOT", "STATE"], &rows);
+    let mut lines = table.lines();
+    lines.next().map(output::print_line).transpose()?;
+    for (line, one) in lines.zip(&found.restores) {
+        output::print_line(line)?;
+        details(one).iter().try_for_each(output::print_line)?;
+    }
     Ok(outcome)
 }
 
 fn row(one: &PastRestore) -> Vec<String> {
-    let none = || "-".to_owned();
-    let copy = one.safety_copy.clone().or_else(|| one.failed_copy.clone());
     vec![
         one.id.clone(),
         one.began_at.format("%Y-%m-%d %H:%M").to_string(),
         one.stamp.to_string(),
         one.state.name().to_owned(),
-        one.sources.join(","),
-        copy.unwrap_or_else(none),
-        if one.kept_bytes == 0 {
-            none()
-        } else {
-            size(one.kept_bytes)
-        },
-        one.deletable_from
-            .map_or_else(none, |from| from.format("%Y-%m-%d").to_string()),
     ]
+}
+
+/// Returns the lines below a restore in the list: a path has no room in a column.
+fn details(one: &PastRestore) -> Vec<String> {
+    let mut lines = vec![format!("  sources: {}", one.sources.join(", "))];
+    let copies = [
+        ("safety copy", &one.safety_copy),
+        ("restored content", &one.failed_copy),
+    ];
+    for (what, copy) in copies {
+        lines.extend(copy.as_ref().map(|copy| format!("  {what}: {copy}")));
+    }
+    let from = one.deletable_from.filter(|_| one.kept_bytes > 0);
+    lines.extend(from.map(|from| {
+        let (bytes, from) = (size(one.kept_bytes), from.format("%Y-%m-%d"));
+        format!("  {bytes}, which may be deleted from {from} on")
+    }));
+    lines
 }
 
 fn clean(context: &Context, config: &Config) -> Result<Outcome, Failure> {

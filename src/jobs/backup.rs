@@ -169,7 +169,8 @@ impl BackupRequest {
         let now = clock::now();
         let known = catalog.snapshots()?;
         let ahead = known.iter().map(|row| row.known.stamp);
-        let second = chrono::Duration::seconds(1);
+        // A running AtoCore makes the stamp by its own clock, which may be some seconds behind.
+        let behind = chrono::Duration::seconds(10);
         let mut newest_first = snapshots.into_iter().rev();
         let usable = newest_first.find(|one| one.snapshot.valid != Some(false));
         let request = ProduceRequest {
@@ -177,7 +178,7 @@ impl BackupRequest {
             tags: self.tags.clone(),
             note: self.note.clone(),
             now,
-            taken: ahead.filter(|stamp| stamp.time() > now - second).collect(),
+            taken: ahead.filter(|stamp| stamp.time() > now - behind).collect(),
             previous: usable.map(|one| one.snapshot.path),
             reread,
         };

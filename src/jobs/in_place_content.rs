@@ -17,7 +17,7 @@ use crate::format::restored::RestoredRecord;
 use crate::producer;
 
 pub(crate) use fetched::{FetchError, FetchRequest};
-pub(crate) use pushed::{EXCHANGE, GO, Receiving};
+pub(crate) use pushed::{EXCHANGE, GO, Receiving, room_line};
 pub(crate) use scratch::ContentScratch;
 
 /// Where the content came from.

@@ -4,7 +4,7 @@
 //! The identity stays here. The other side answers with events, one JSON object a line:
 //!
 //! 1. `ready`, with its host and version. Only then is anything fetched.
-//! 2. We send the tar of the restored directory.
+//! 2. We send how much room the content needs, and the tar of the restored directory.
 //! 3. `received`: all of it is there and verified. Only then do we say [`GO`].
 //! 4. `stage`, `progress`, `note`, `warning` and `alive`, so that it is never silent for long.
 //! 5. `verdict`, the result of the restore in place, and `report`, with the errors.
@@ -21,11 +21,11 @@ use serde_json::Value;
 
 use super::context::FrontEnd;
 use super::error::JobError;
-use super::in_place_content::{ContentScratch, FetchError, FetchRequest, GO};
+use super::in_place_content::{ContentScratch, FetchError, FetchRequest, GO, room_line};
 use crate::base::openat::Dir;
 use crate::base::progress::{Progress, ProgressEvent, Stage};
 use crate::format::restored::RestoredRecord;
-use crate::restore::{PackRestoredError, RestorePlan, RestoreReport, pack_restored};
+use crate::restore::{PackRestoredError, RestorePlan, RestoreReport, pack_restored, written_bytes};
 use crate::storage::{ViaCommand, ViaInput, ViaProcess};
 use answers::{Answered, Ended, Until};
 
@@ -294,6 +294,10 @@ impl Sending<'_> {
             let event = ProgressEvent::BytesFetched { bytes };
             self.progress.report(&event);
         };
+        let room = written_bytes(self.tree, self.record)?;
+        let line = room_line(room);
+        out.write_all(line.as_bytes())
+            .map_err(PackRestoredError::Write)?;
         pack_restored(self.tree, self.record, &mut out, &sent)?;
         // It was flushed.
         let _ = out.into_parts();

@@ -204,6 +204,7 @@ pub(crate) fn run(
         }
     }
     run.record_looks(&verdicts);
+    run.note_verified(&verdicts)?;
     Ok(VerifyReport::of(verdicts))
 }
 
@@ -309,6 +310,19 @@ impl<'a> Run<'a> {
             trust: trust.clone(),
             concurrency: target.concurrency,
         })
+    }
+
+    /// Records the targets on which all snapshots were verified and nothing is wrong.
+    fn note_verified(&self, verdicts: &[TargetVerdict]) -> Result<(), JobError> {
+        let (Some(catalog), true) = (&self.catalog, self.request.snapshots.is_empty()) else {
+            return Ok(());
+        };
+        let is_clean =
+            |verdict: &&TargetVerdict| verdict.problems.is_empty() && verdict.failure.is_none();
+        for verdict in verdicts.iter().filter(is_clean) {
+            catalog.set_verified(&verdict.name, clock::now())?;
+        }
+        Ok(())
     }
 
     async fn test_restore(

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::base::ids::Stamp;
+use crate::base::units::size;
 use crate::storage::ServiceError;
 
 /// Why AtoCore made no snapshot that this host can use.
@@ -77,6 +78,9 @@ pub enum AtoCoreError {
         /// The findings behind the codes.
         details: Vec<String>,
     },
+    /// It is not adopted, and stays.
+    #[error(transparent)]
+    Unadopted(UnadoptedSnapshot),
     /// The directory cannot be read, or its copy cannot be written.
     #[error("cannot {what} {}", path.display())]
     Io {
@@ -88,6 +92,31 @@ pub enum AtoCoreError {
         #[source]
         source: io::Error,
     },
+}
+
+/// A snapshot that AtoCore made for this host, and that this host does not adopt.
+#[derive(Debug)]
+pub struct UnadoptedSnapshot {
+    /// Why.
+    pub error: Box<AtoCoreError>,
+    /// Its directory.
+    pub path: PathBuf,
+    /// Size of its files in bytes.
+    pub bytes: u64,
+    /// The command that deletes it.
+    pub command: String,
+}
+
+impl std::fmt::Display for UnadoptedSnapshot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl std::error::Error for UnadoptedSnapshot {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.error.source()
+    }
 }
 
 fn looked_at(root: &str, here: &std::path::Path) -> String {
@@ -125,6 +154,15 @@ impl AtoCoreError {
                 404 | 405 => "check `url`: AtoCore answers below /admin/backup",
                 _ => "look at AtoCore's log",
             },
+            Self::Unadopted(one) => {
+                return format!(
+                    "{}; nothing else deletes AtoCore's snapshot {} ({}): once it is of no use, `{}`",
+                    one.error.next(),
+                    one.path.display(),
+                    size(one.bytes),
+                    one.command
+                );
+            }
             Self::Unreadable { .. } => "check that `url` is that of AtoCore, and AtoCore's version",
             Self::NotHere { .. } => {
                 "set root_map = [\"<directory in the container>:<directory on this host>\"]"

@@ -9,12 +9,16 @@ use std::fs::File;
 use std::io::{self, Read as _, Write};
 use std::os::unix::ffi::OsStrExt as _;
 
+use rustix::fs::SeekFrom;
+use rustix::io::Errno;
+
 use crate::base::openat::Dir;
 use crate::format::archive::tar_member::{BLOCK_BYTES, TarMember, padding};
 use crate::format::index::{EntryRef, EntryType};
 use crate::format::restored::{RESTORED, RestoredRecord};
 
-const BUFFER_BYTES: usize = 256 << 10;
+/// Size of the pieces in which a file is sent and written. A piece of zeros stays a hole.
+pub(super) const PIECE_BYTES: usize = 256 << 10;
 const OWNER_READS: u32 = 0o400;
 const OWNER_ENTERS: u32 = 0o500;
 /// Blocks of zeros at the end of a tar.
@@ -74,7 +78,7 @@ pub(crate) fn pack_restored(
         dir,
         out,
         sent,
-        buffer: vec![0; BUFFER_BYTES],
+        buffer: vec![0; PIECE_BYTES],
     };
     let (_, meta) = dir
         .open_file(RESTORED)
@@ -87,6 +91,40 @@ pub(crate) fn pack_restored(
     }
     packer.write(&[0; TRAILER_BYTES])?;
     packer.out.flush().map_err(PackRestoredError::Write)
+}
+
+/// Returns the bytes that the other side writes of the files in `dir`, at most: pieces that are
+/// holes here are holes there.
+pub(crate) fn written_bytes(dir: &Dir, record: &RestoredRecord) -> Result<u64, PackRestoredError> {
+    let mut bytes = 0_u64;
+    for entry in record.entries.iter() {
+        if entry.kind == EntryType::File {
+            let file = open_ours(dir, entry.path).map_err(reading(entry.path))?;
+            bytes = bytes.saturating_add(data_pieces(&file, entry.size));
+        }
+    }
+    Ok(bytes)
+}
+
+/// Returns the bytes of the pieces of `file` that are not within holes. A file system that shows no
+/// holes has none.
+fn data_pieces(file: &File, size: u64) -> u64 {
+    let piece = PIECE_BYTES as u64;
+    // The begin of a piece.
+    let (mut at, mut bytes) = (0, 0);
+    while at < size {
+        let data = match rustix::fs::seek(file, SeekFrom::Data(at)) {
+            Ok(data) if data < size => data,
+            Ok(_) | Err(Errno::NXIO) => break,
+            Err(_) => return bytes + (size - at),
+        };
+        let hole = rustix::fs::seek(file, SeekFrom::Hole(data)).unwrap_or(size);
+        let first = data / piece * piece;
+        let end = hole.max(data + 1).next_multiple_of(piece).min(size);
+        bytes += end - first.max(at);
+        at = end;
+    }
+    bytes
 }
 
 fn reading(path: &[u8]) -> impl FnOnce(io::Error) -> PackRestoredError + use<> {
@@ -156,5 +194,32 @@ impl Packer<'_> {
             (self.sent)(count as u64);
         }
         self.write(&[0; BLOCK_BYTES][..padding(member.size)])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn holes_are_not_written() {
+        // Not in the system's temporary directory, which may show no holes.
+        let file = tempfile::tempfile_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let piece = PIECE_BYTES as u64;
+        let size = 9 * piece + 5;
+        file.set_len(size).unwrap();
+        let write = |at| std::os::unix::fs::FileExt::write_all_at(&file, b"x", at).unwrap();
+        if rustix::fs::seek(&file, SeekFrom::Data(0)) != Err(Errno::NXIO) {
+            return;
+        }
+        assert_eq!(data_pieces(&file, size), 0);
+        write(2 * piece + 7);
+        assert_eq!(data_pieces(&file, size), piece);
+        write(3 * piece - 1);
+        write(4 * piece);
+        assert_eq!(data_pieces(&file, size), 2 * piece);
+        write(size - 1);
+        assert_eq!(data_pieces(&file, size), 2 * piece + 5);
+        assert_eq!(data_pieces(&file, 0), 0);
     }
 }

@@ -20,6 +20,7 @@ mod hash_sets;
 mod in_use;
 mod lookups;
 mod numbers;
+mod per_target;
 mod publication_state;
 mod receipt_keys;
 mod row_checksum;
@@ -35,6 +36,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 
 use crate::base::ids::WriterId;
+use crate::base::sqlite::may_lack_room;
 use crate::format::manifest::recipient_set_name;
 
 use cached::Cached;
@@ -42,6 +44,7 @@ use cached::Cached;
 pub use about::SnapshotAbout;
 pub use archives::{CatalogArchive, NewArchive, NewChunk, Recorder};
 pub use chosen::ArchiveSize;
+pub use per_target::{NewestPublication, ReadingSummary, StoredOnTarget};
 pub use publication_state::PublicationState;
 pub use scrub_history::ArchiveCheck;
 pub use snapshots::{KnownGroup, Publications, RunRecord, SnapshotOrigin, SnapshotRow};
@@ -69,6 +72,14 @@ pub enum CatalogError {
         /// How SQLite noticed it.
         #[source]
         source: rusqlite::Error,
+    },
+    /// The disk is full.
+    #[error("the disk at {disk} is full: the catalog {path} cannot be written")]
+    DiskFull {
+        /// The disk's mount point.
+        disk: String,
+        /// The catalog.
+        path: String,
     },
     /// The damaged file cannot be renamed.
     #[error("cannot move the damaged catalog {path} aside")]
@@ -357,6 +368,14 @@ fn failing(path: &Path) -> impl Fn(rusqlite::Error) -> CatalogError + use<> {
 
 fn failed(path: &Path, source: rusqlite::Error) -> CatalogError {
     let is_damage = is_damage(&source);
+    if may_lack_room(&source)
+        && let Some(disk) = crate::base::fs::full_disk(path)
+    {
+        return CatalogError::DiskFull {
+            disk: disk.display().to_string(),
+            path: path.display().to_string(),
+        };
+    }
     let path = path.display().to_string();
     match is_damage {
         true => CatalogError::Damaged { path, source },

@@ -15,6 +15,7 @@ mod open_findings;
 mod outbox;
 mod receipts;
 mod reserve;
+mod run_ends;
 mod runs;
 mod stages;
 mod upkeep;
@@ -25,6 +26,8 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use rusqlite::Connection;
 
+use crate::base::sqlite::may_lack_room;
+
 pub use acknowledgements::Acknowledgement;
 pub use channels::{ChannelFinding, ChannelRecord};
 pub use jobs::JobState;
@@ -33,6 +36,7 @@ pub use marks::OperatorMark;
 pub use open_findings::OpenFindingKey;
 pub use outbox::{NewOutboxItem, OutboxItem, OutboxTransaction};
 pub use receipts::{ReceiptLook, RememberedReceipt};
+pub use run_ends::NewestEnd;
 pub use runs::{EndedRun, NewRun, RunFilter, RunRow};
 
 /// Name of the file in the state directory.
@@ -53,6 +57,14 @@ pub enum HistoryError {
         /// SQLite's error.
         #[source]
         source: rusqlite::Error,
+    },
+    /// The disk is full.
+    #[error("the disk at {disk} is full: the history {path} cannot be written")]
+    DiskFull {
+        /// The disk's mount point.
+        disk: String,
+        /// The history.
+        path: String,
     },
     /// The damaged file cannot be renamed.
     #[error("cannot move the damaged history {path} aside")]
@@ -126,6 +138,7 @@ impl History {
         if found < HISTORY_VERSION {
             let tables = [
                 runs::TABLES,
+                run_ends::TABLES,
                 jobs::TABLES,
                 looks::TABLES,
                 marks::TABLES,
@@ -182,10 +195,20 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
 }
 
 fn failing(path: &Path) -> impl Fn(rusqlite::Error) -> HistoryError + use<> {
-    let path = path.display().to_string();
-    move |source| HistoryError::Sqlite {
-        path: path.clone(),
-        source,
+    let path = path.to_path_buf();
+    move |source| {
+        let full = match may_lack_room(&source) {
+            true => crate::base::fs::full_disk(&path),
+            false => None,
+        };
+        let path = path.display().to_string();
+        match full {
+            Some(disk) => HistoryError::DiskFull {
+                disk: disk.display().to_string(),
+                path,
+            },
+            None => HistoryError::Sqlite { path, source },
+        }
     }
 }
 

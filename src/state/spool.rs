@@ -10,7 +10,7 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use crate::base::ids::{Hash, ObjectKey};
+use crate::base::ids::{ARCHIVES, Hash, ObjectKey};
 
 /// A step on a file in the spool failed.
 #[derive(Debug, thiserror::Error)]
@@ -218,6 +218,36 @@ impl Spool {
     }
 }
 
+/// Returns the bytes of the archives in the spool `dir`, which another process may use at the same
+/// time.
+pub fn waiting_bytes(dir: &Path) -> Result<u64, SpoolError> {
+    let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+    let mut bytes = 0;
+    let mut folders = vec![dir.join(ARCHIVES)];
+    while let Some(dir) = folders.pop() {
+        let entries = match fs::read_dir(&dir) {
+            Err(error) if gone(&error) => continue,
+            other => other.map_err(fail("list", &dir))?,
+        };
+        for entry in entries {
+            let entry = entry.map_err(fail("list", &dir))?;
+            match entry.metadata() {
+                Ok(meta) if meta.is_dir() => folders.push(entry.path()),
+                Ok(meta) => bytes += meta.len(),
+                Err(error) if gone(&error) => {}
+                Err(error) => return Err(fail("look at", &entry.path())(error)),
+            }
+        }
+    }
+    Ok(bytes)
+}
+
+/// Returns the limit of a spool in `dir` that holds `held` bytes, if the configuration sets none:
+/// half of the space that it has or could have. Other programs use the disk as well.
+pub fn default_limit(dir: &Path, held: u64) -> io::Result<u64> {
+    Ok((held + crate::base::fs::free_bytes(dir)?) / 2)
+}
+
 fn fail(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SpoolError {
     let path = path.display().to_string();
     move |source| SpoolError {
@@ -230,7 +260,6 @@ fn fail(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Spool
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::ids::ARCHIVES;
 
     #[test]
     fn only_empty_folders_are_removed() {
@@ -249,5 +278,7 @@ mod tests {
         assert!(spool.contains(&keys[1]));
         spool.put(&keys[0], b"x").unwrap();
         assert_eq!(spool.list(ARCHIVES).unwrap().len(), 2);
+        assert_eq!(waiting_bytes(spool.dir()).unwrap(), 2);
+        assert_eq!(waiting_bytes(&dir.path().join("none")).unwrap(), 0);
     }
 }

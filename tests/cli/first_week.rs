@@ -269,7 +269,7 @@ fn full_disks(view: View) -> Option<Week> {
         &mut week,
         &spool,
         "09 07:00",
-        &["spool-disk", "is the disk full", "room"],
+        &["spool-disk", "is full", "room"],
     );
 
     week.day("The snapshots' disk is full", "10 06:00");

@@ -249,6 +249,33 @@ fn a_dry_run_shows_reasons_and_deletes_nothing() {
 }
 
 #[test]
+fn a_dry_run_on_several_targets_is_short() {
+    let mut host = Host::with_init(&["--tree", "data", "--target", "second"]);
+    (0..4).for_each(|number| drop(backup(&mut host, number)));
+    let dry = ["prune", "--dry-run", "--policy", "last=1", "--yes"];
+    let (brief, note) = host.exits(&dry, 0);
+    let lines: Vec<&str> = brief.lines().collect();
+    assert_eq!(lines.len(), 2, "{brief}");
+    for line in lines {
+        let range = ": would delete 3 of 4 snapshots, 20260301T060000Z to 20260303T060000Z";
+        assert!(line.contains(range), "{brief}");
+    }
+    assert!(note.contains("--verbose"), "{note}");
+    let full = host.ok(&[&dry[..], &["--verbose"]].concat());
+    let rows = full.lines().filter(|line| line.starts_with("2026030"));
+    assert_eq!(rows.count(), 8, "{full}");
+    let one = host.ok(&[&dry[..], &["--target", "folder"]].concat());
+    assert!(one.contains("20260301T060000Z  1"), "{one}");
+    let nothing = host.ok(&["prune", "--dry-run", "--policy", "last=9"]);
+    assert!(
+        nothing
+            .lines()
+            .all(|line| line.ends_with("all of 4 snapshots stay")),
+        "{nothing}"
+    );
+}
+
+#[test]
 fn an_outsized_deletion_and_a_wrong_clock_are_refused() {
     let mut host = with_days(5);
     let before = files(&host.folder());

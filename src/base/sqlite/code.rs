@@ -34,6 +34,22 @@ pub(super) fn is_foreign(code: i32) -> bool {
     code & 0xff == ffi::SQLITE_ERROR
 }
 
+/// Failures of a write to the file, or to the memory that SQLite shares with other processes
+/// (`-shm`). A full disk is the usual reason, which SQLite then does not name.
+const WRITE_FAILURES: [i32; 3] = [
+    ffi::SQLITE_IOERR_WRITE,
+    ffi::SQLITE_IOERR_SHMSIZE,
+    ffi::SQLITE_IOERR_TRUNCATE,
+];
+
+/// Returns whether `error` says that the disk is full, or that a write failed: the caller looks
+/// whether there is room.
+pub fn may_lack_room(error: &Error) -> bool {
+    let code = extended(error);
+    kind(error) == Some(ErrorCode::DiskFull)
+        || code.is_some_and(|code| WRITE_FAILURES.contains(&code))
+}
+
 /// Returns whether another process holds a lock.
 pub(super) fn is_busy(error: &Error) -> bool {
     let kind = kind(error);
@@ -124,6 +140,21 @@ mod tests {
                     assert_eq!(full, of(&[13]), "{error:?}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_write_that_failed_may_lack_room() {
+        let error = |code| Error::SqliteFailure(ffi::Error::new(code), None);
+        // 4874: the shared memory of a log cannot grow.
+        for (code, expected) in [
+            (13, true),
+            (778, true),
+            (4874, true),
+            (10, false),
+            (266, false),
+        ] {
+            assert_eq!(may_lack_room(&error(code)), expected, "{code}");
         }
     }
 

@@ -177,7 +177,10 @@ fn is_catalog_failure(error: &JobError) -> bool {
         Some(StateError::Catalog(catalog)) => Some(catalog),
         _ => error.downcast_ref::<CatalogError>(),
     };
-    matches!(catalog, Some(CatalogError::Sqlite { .. }))
+    matches!(
+        catalog,
+        Some(CatalogError::Sqlite { .. } | CatalogError::DiskFull { .. })
+    )
 }
 
 /// Returns what the snapshot or a target lacks, in one line. Everything that was skipped is listed

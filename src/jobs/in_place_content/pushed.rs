@@ -1,5 +1,5 @@
-//! Content that the key holder's machine sends: a tar whose first member is the record, and a last
-//! word.
+//! Content that the key holder's machine sends: how much room it needs, a tar whose first member is
+//! the record, and a last word.
 //!
 //! Nothing is put in place before the last word, which the sender says once this side has reported
 //! that all of it is here and verified. So a connection that breaks, at whatever byte, changes
@@ -19,7 +19,11 @@ use crate::restore::{self, UnpackError, Unpacked};
 /// The last word of the sender.
 pub(crate) const GO: &[u8] = b"go\n";
 /// The version of this exchange; each side refuses another one.
-pub(crate) const EXCHANGE: u64 = 1;
+pub(crate) const EXCHANGE: u64 = 2;
+/// Digits of the number in the first line, and of its checksum.
+const ROOM_DIGITS: usize = 16;
+/// Bytes of the first line.
+const ROOM_LINE_BYTES: usize = 2 * ROOM_DIGITS + 2;
 
 /// How long the first byte may take: the sender fetches and decrypts the snapshot meanwhile.
 const FIRST_BYTE_WITHIN: Duration = Duration::from_secs(24 * 3600);
@@ -51,20 +55,21 @@ impl Receiving {
         received: &dyn Fn(),
         front: &dyn FrontEnd,
     ) -> Result<InPlaceContent, JobError> {
-        let mut first = [0; 1];
-        match self.input.read(&mut first) {
+        let mut first = [0; ROOM_LINE_BYTES];
+        match self.input.read(&mut first[..1]) {
             Ok(0) => return Err(failed(UnpackError::BrokeOff)),
             Ok(_) => {}
             Err(error) => return Err(failed(UnpackError::Read(error))),
         }
         self.input.set_patience(SILENCE);
-        let mut input = io::Cursor::new(first).chain(self.input);
+        let mut input = self.input;
+        let content_bytes = read_room(&mut first, &mut input).map_err(failed)?;
         let record = restore::read_record(&mut input).map_err(failed)?;
         record.require(wanted)?;
         let entries = record.entries.len() as u64;
-        let room = record
-            .bytes()
-            .saturating_add(entries.saturating_mul(ENTRY_BYTES));
+        // Holes take no room.
+        let content_bytes = content_bytes.min(record.bytes());
+        let room = content_bytes.saturating_add(entries.saturating_mul(ENTRY_BYTES));
         let scratch = ContentScratch::make(config, room)?;
         let (name, path) = scratch.tree();
         let tree = scratch
@@ -87,6 +92,31 @@ impl Receiving {
             _scratch: Some(scratch),
         })
     }
+}
+
+/// Returns the first line of the stream: the bytes of content that the other side writes, and a
+/// checksum, so that a line that was damaged on the way is refused.
+pub(crate) fn room_line(bytes: u64) -> String {
+    let number = format!("{bytes:0ROOM_DIGITS$x}");
+    let checksum = blake3::hash(number.as_bytes()).to_hex();
+    format!("{number} {}\n", &checksum[..ROOM_DIGITS])
+}
+
+/// Reads the rest of the first line, whose first byte was read.
+fn read_room(line: &mut [u8], input: &mut dyn Read) -> Result<u64, UnpackError> {
+    let read = input.read_exact(&mut line[1..]);
+    read.map_err(|error| match error.kind() {
+        io::ErrorKind::UnexpectedEof => UnpackError::BrokeOff,
+        _ => UnpackError::Read(error),
+    })?;
+    let digits = line.get(..ROOM_DIGITS);
+    let digits = digits.and_then(|digits| std::str::from_utf8(digits).ok());
+    let bytes = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok());
+    let bytes = bytes.filter(|bytes| room_line(*bytes).as_bytes() == line);
+    bytes.ok_or_else(|| {
+        let what = "it does not begin with the room that it needs";
+        UnpackError::Stream(what.to_owned())
+    })
 }
 
 fn failed(error: UnpackError) -> JobError {

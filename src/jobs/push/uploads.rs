@@ -18,7 +18,7 @@ use crate::base::panics::caught;
 use crate::base::progress::{Progress, ProgressEvent, TargetActivity};
 use crate::shipper::{Sealed, ShipError, SpoolBody, UploadTracker, ship_archives};
 use crate::state::State;
-use crate::state::spool::Spool;
+use crate::state::spool::{self, Spool};
 use crate::storage::{Body, Meter, panicked};
 
 /// The uploads to one target.
@@ -188,15 +188,13 @@ fn spooled(state: &State) -> Result<Vec<(Sealed, u64)>, PushError> {
     Ok(archives.collect())
 }
 
-/// Returns half of the space that the spool has or could have: other programs use the disk as well.
 fn default_limit(state: &State, held: u64) -> Result<u64, PushError> {
     let dir = state.spool.dir();
-    let free = crate::base::fs::free_bytes(dir).map_err(|source| PushError::State {
+    spool::default_limit(dir, held).map_err(|source| PushError::State {
         operation: "tell the free space of",
         path: dir.display().to_string(),
         source,
-    })?;
-    Ok((held + free) / 2)
+    })
 }
 
 /// Reports the uploads to one target to the quota and as progress, and keeps the keys for the

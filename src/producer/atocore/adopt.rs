@@ -20,6 +20,7 @@ use super::ask::ask;
 use super::find::{FoundSnapshot, find};
 use crate::base::clock;
 use crate::base::error_chain::with_causes;
+use crate::base::ids::Stamp;
 use crate::base::openat::{Chosen, DirEntry, Kind};
 use crate::base::progress::{Progress, Stage};
 use crate::base::walk::Filter;
@@ -56,7 +57,7 @@ pub(super) fn adopt(
 /// A snapshot that has its place among this host's.
 struct Adopted {
     chosen: Chosen,
-    stamp: crate::base::ids::Stamp,
+    stamp: Stamp,
     metadata: Metadata,
     validation: Validation,
     skipped: Vec<Skipped>,
@@ -129,16 +130,26 @@ fn in_its_place(config: &Config, found: FoundSnapshot) -> Result<Adopted, AtoCor
     }
 }
 
-/// Copies a snapshot that is elsewhere into this host's snapshots directory, under its stamp.
-fn import(config: &Config, found: FoundSnapshot) -> Result<Adopted, AtoCoreError> {
-    let stamp = found.stamp;
-    let invalid = |validation: Box<Validation>| AtoCoreError::Invalid {
+fn invalid(stamp: Stamp, validation: Validation) -> AtoCoreError {
+    AtoCoreError::Invalid {
         stamp,
         errors: validation.errors,
         details: validation.details,
-    };
+    }
+}
+
+/// Copies a snapshot that is elsewhere into this host's snapshots directory, under its stamp.
+fn import(config: &Config, found: FoundSnapshot) -> Result<Adopted, AtoCoreError> {
     // Before the copy: what is not valid needs no room.
-    checked(config, &found.chosen).map_err(invalid)?;
+    if let Err(validation) = checked(config, &found.chosen) {
+        return Err(found.unadopted(invalid(found.stamp, *validation)));
+    }
+    copied(config, &found).map_err(|error| found.unadopted(error))
+}
+
+/// Copies a valid snapshot, and checks the copy.
+fn copied(config: &Config, found: &FoundSnapshot) -> Result<Adopted, AtoCoreError> {
+    let stamp = found.stamp;
     let dir = &config.snapshots_dir;
     let cannot = |what: &'static str| {
         move |source: io::Error| AtoCoreError::Io {
@@ -153,14 +164,15 @@ fn import(config: &Config, found: FoundSnapshot) -> Result<Adopted, AtoCoreError
     let mut notes = BTreeSet::new();
     let entries = found.chosen.dir().entries();
     for entry in entries.map_err(cannot("copy AtoCore's snapshot to"))? {
-        let copied = copy_entry(config, &found, &pending, &entry, &mut skipped, &mut notes);
+        let copied = copy_entry(config, found, &pending, &entry, &mut skipped, &mut notes);
         copied.map_err(|error| {
             cannot("copy AtoCore's snapshot to")(io::Error::other(with_causes(&error)))
         })?;
     }
     let copy = Chosen::of_dir(pending.partial.clone());
     let copy = copy.map_err(cannot("read the copy of AtoCore's snapshot in"))?;
-    let (metadata, validation) = checked(config, &copy).map_err(invalid)?;
+    let (metadata, validation) =
+        checked(config, &copy).map_err(|validation| invalid(stamp, *validation))?;
     let published = pending.publish(Validity::Valid).and_then(Chosen::of_dir);
     Ok(Adopted {
         chosen: published.map_err(cannot("put the snapshot in its place in"))?,

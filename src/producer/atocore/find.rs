@@ -9,14 +9,16 @@ use std::path::{Component, Path, PathBuf};
 
 use chrono::{DateTime, Duration, SubsecRound as _, Utc};
 
-use super::super::atocore_error::AtoCoreError;
+use super::super::atocore_error::{AtoCoreError, UnadoptedSnapshot};
 use super::ask::printable;
 use crate::base::ids::Stamp;
-use crate::base::openat::{Chosen, Dir, Meta};
+use crate::base::openat::{Chosen, Dir, Kind, Meta};
 use crate::config::{AtoCoreSource, Config};
 
 /// Seconds that a stamp may be after the answer: AtoCore may take the next free one.
 const MOST_AHEAD: i64 = 60;
+/// Seconds that a stamp may be before the request: AtoCore's clock may be another one.
+const MOST_BEHIND: i64 = 5;
 
 /// A snapshot directory that AtoCore made.
 pub(super) struct FoundSnapshot {
@@ -76,22 +78,68 @@ pub(super) fn find(
     if !meta.is_dir() {
         return Err(wrong("is not a directory".to_owned()));
     }
-    if stamp.time() < asked.trunc_subsecs(0) {
-        return Err(wrong(format!(
-            "is older than the request, which was at {}",
-            asked.format("%H:%M:%S")
-        )));
-    }
-    if stamp.time() > now + Duration::seconds(MOST_AHEAD) {
-        return Err(wrong("is of the future".to_owned()));
-    }
     let dir = parent.sub(name).map_err(cannot)?;
-    Ok(FoundSnapshot {
+    let found = FoundSnapshot {
         stamp,
         parent,
         chosen: Chosen::of_dir(dir).map_err(cannot)?,
         is_local,
-    })
+    };
+    if stamp.time() < asked.trunc_subsecs(0) - Duration::seconds(MOST_BEHIND) {
+        return Err(found.unadopted(wrong(format!(
+            "is older than the request, which was at {}",
+            asked.format("%H:%M:%S")
+        ))));
+    }
+    if stamp.time() > now + Duration::seconds(MOST_AHEAD) {
+        return Err(found.unadopted(wrong("is of the future".to_owned())));
+    }
+    Ok(found)
+}
+
+impl FoundSnapshot {
+    /// Returns the error with how to delete this snapshot, which AtoCore made and this host does
+    /// not adopt: nothing else deletes it.
+    pub(super) fn unadopted(&self, error: AtoCoreError) -> AtoCoreError {
+        let path = self.chosen.path();
+        let command = match self.is_local {
+            true => format!("sealift prune --local --forget {} --yes", self.stamp),
+            false => format!("rm -r {}", shell_word(path)),
+        };
+        AtoCoreError::Unadopted(UnadoptedSnapshot {
+            error: Box::new(error),
+            path: path.to_owned(),
+            bytes: bytes_below(self.chosen.dir(), 0),
+            command,
+        })
+    }
+}
+
+/// Returns a path as a shell takes it: in quotes if it needs them.
+fn shell_word(path: &Path) -> String {
+    let text = printable(&path.to_string_lossy());
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+,:@%".contains(&byte);
+    match text.bytes().all(is_plain) {
+        true => text,
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
+}
+
+/// Deepest directory whose files are counted.
+const MOST_DEEP: usize = 64;
+
+/// Returns the bytes of the files below `dir`, as far as they can be read.
+fn bytes_below(dir: &Dir, depth: usize) -> u64 {
+    let entries = dir.entries().unwrap_or_default().into_iter();
+    let bytes = entries.map(|entry| match entry.kind {
+        Kind::Dir if depth < MOST_DEEP => {
+            let sub = dir.sub(&entry.name);
+            sub.map_or(0, |sub| bytes_below(&sub, depth + 1))
+        }
+        Kind::File => dir.meta_of_entry(&entry.name).map_or(0, |meta| meta.size()),
+        _ => 0,
+    });
+    bytes.sum()
 }
 
 /// Returns `root` as this host names it. `None`: it is not absolute, or has `..` in it.

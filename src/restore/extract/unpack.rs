@@ -17,9 +17,8 @@ use crate::base::progress::{Progress, ProgressEvent};
 use crate::format::archive::tar_member::{BLOCK_BYTES, padding};
 use crate::format::index::{EntryRef, EntryType};
 use crate::format::restored::{RestoredError, RestoredRecord};
-use crate::restore::pack_restored::{TRAILER_BYTES, file_member, record_member};
+use crate::restore::pack_restored::{PIECE_BYTES, TRAILER_BYTES, file_member, record_member};
 
-const BUFFER_BYTES: usize = 256 << 10;
 /// Largest record, in bytes: some twenty million entries.
 const MAX_RECORD_BYTES: u64 = 4 << 30;
 
@@ -78,7 +77,7 @@ pub(crate) fn read_record(input: &mut dyn Read) -> Result<RestoredRecord, Unpack
         let what = format!("its record has {size} bytes");
         return Err(UnpackError::Stream(what));
     }
-    let limited = BufReader::with_capacity(BUFFER_BYTES, input.take(size));
+    let limited = BufReader::with_capacity(PIECE_BYTES, input.take(size));
     let record = RestoredRecord::read(limited).map_err(|error| match error {
         RestoredError::Read(source) => UnpackError::Read(source),
         // A record that was refused on this side is never sent, so the stream is short.
@@ -103,7 +102,7 @@ pub(crate) fn unpack(
         restorer: Restorer::this_process(),
         problems: Problems::default(),
         progress,
-        buffer: vec![0; BUFFER_BYTES],
+        buffer: vec![0; PIECE_BYTES],
     };
     for entry in record.entries.iter() {
         let made = match entry.kind {
@@ -177,7 +176,7 @@ impl Unpacking<'_> {
         let mut at = 0;
         while at < entry.size {
             let left = usize::try_from(entry.size - at).unwrap_or(usize::MAX);
-            let bytes = &mut self.buffer[..left.min(BUFFER_BYTES)];
+            let bytes = &mut self.buffer[..left.min(PIECE_BYTES)];
             read_all(self.input, bytes)?;
             hasher.update(bytes);
             // A run of zeros stays a hole.

@@ -131,6 +131,14 @@ fn the_path_in_the_container_is_mapped_and_another_directory_is_copied_from() {
         contents(&host.restore("latest", "restored")),
         contents(&made)
     );
+    // One that is not adopted is named, since nothing else deletes it there.
+    atocore.behave(&json!({ "damage": "registry" }));
+    std::thread::sleep(Duration::from_millis(1100));
+    let (_, err) = host.exits(&["backup"], 1);
+    let left = stamps(&atocore).pop().unwrap();
+    assert!(err.contains(&format!("`rm -r {dir}/{left}`")), "{err}");
+    assert!(err.contains(" kB)") || err.contains(" B)"), "{err}");
+    assert_eq!(names_in(&elsewhere), copied);
 }
 
 /// Each thing that AtoCore can say or do wrong, with what is reported of it. Nothing of it is ever packed.
@@ -188,6 +196,11 @@ fn what_atocore_claims_is_checked() {
         ),
         (json!({ "age": 90 }), "is older than the request", "clocks"),
         (
+            json!({ "age": 90 }),
+            "is older than the request",
+            "sealift prune --local --forget 20",
+        ),
+        (
             json!({ "damage": "db" }),
             "db_integrity_check_failed",
             "suspect the disk",
@@ -242,6 +255,9 @@ fn what_atocore_claims_is_checked() {
     let kept = stamps(&atocore);
     let invalid = kept.iter().filter(|name| name.starts_with("invalid-"));
     assert_eq!(invalid.count(), 2, "{kept:?}");
+    // Its clock may be some seconds behind.
+    atocore.behave(&json!({ "age": 3 }));
+    host.exits(&["backup"], 0);
     atocore.behave(&json!({}));
     atocore.run("stop");
     let (_, err) = host.exits(&["backup"], 1);

@@ -143,6 +143,10 @@ fn safety_copies_are_listed_reported_and_deleted_when_they_are_old_enough_and_ne
     let mut deployment = Deployment::with("preserve_dir = \"kept\"");
     deployment.restore(&[], 0);
     let kept = deployment.host.path("kept/pre-restore-20260409T080000Z");
+    let shown = deployment.host.ok(&["rollback", "--list"]);
+    // A path has a line of its own.
+    let mut columns = shown.lines().filter(|line| !line.starts_with("  "));
+    assert!(columns.all(|line| line.chars().count() <= 80), "{shown}");
     let list = deployment.host.json(&["rollback", "--list"]);
     let one = &list["restores"][0];
     assert_eq!(one["safety_copy"], kept.display().to_string());
