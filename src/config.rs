@@ -18,6 +18,7 @@ mod raw_command;
 mod recipients;
 pub mod remotes;
 mod restore_settings;
+mod serve_settings;
 mod show;
 mod source;
 mod value;
@@ -49,6 +50,8 @@ pub use post_check::{
 };
 pub use recipients::Recipient;
 pub use restore_settings::{Preserve, RestoreSettings};
+pub(crate) use serve_settings::parse_base_path;
+pub use serve_settings::{HistoryLimits, IpRange, ListenAddress, ServeConfig};
 pub use show::Setting;
 pub use value::{parse_age, parse_cron, parse_duration, parse_size};
 pub use write::{
@@ -107,6 +110,8 @@ pub struct Config {
     pub keep_tags: Vec<String>,
     /// When backups are due.
     pub schedule: Schedule,
+    /// How the agent answers over HTTP, and what it keeps.
+    pub serve: ServeConfig,
     /// Commands around a run.
     pub hooks: RunHooks,
     /// How a restore in place is done.

@@ -2,3 +2,4 @@
 //! HTTP.
 
 pub(crate) mod handle;
+pub(crate) mod http;

@@ -12,6 +12,7 @@ use super::hooks::RawHooks;
 use super::post_check::{RawExpect, RawFileCheck, RawPostCheck, RawSqlCheck, collect_checks};
 use super::preset::{self, RawSnapshots};
 use super::restore_settings::{RawRestore, RestoreSettings};
+use super::serve_settings::{RawHistory, RawServe};
 use super::source::{RawSource, atocore_source, collect_sources, written_sources};
 use super::value::{ValueText, optional};
 use super::written::{TableKind, WrittenTable};
@@ -37,6 +38,8 @@ pub(super) struct RawConfig {
     schedule: Option<RawSchedule>,
     pack: Option<RawPack>,
     spool: Option<RawSpool>,
+    #[serde(default)]
+    serve: RawServe,
     hooks: Option<RawHooks>,
     restore: Option<RawRestore>,
     #[serde(default)]
@@ -113,12 +116,14 @@ pub(super) fn known_keys() -> KnownKeys {
             ("schedule", keys_of::<RawSchedule>()),
             ("pack", keys_of::<RawPack>()),
             ("spool", keys_of::<RawSpool>()),
+            ("serve", keys_of::<RawServe>()),
             ("hooks", keys_of::<RawHooks>()),
             ("restore", keys_of::<RawRestore>()),
             ("check", keys_of::<RawPostCheck>()),
         ],
         nested: vec![
             ("target.retention", Nested::Known(keys_of::<RawRetention>())),
+            ("serve.history", Nested::Known(keys_of::<RawHistory>())),
             ("restore.map", Nested::Free),
             ("check.body", Nested::Free),
             ("check.explain", Nested::Free),
@@ -195,6 +200,7 @@ impl RawConfig {
             retention: retention(document, self.retention.as_ref())?,
             keep_tags: keep_tags(document, self.retention.as_ref())?.unwrap_or_default(),
             schedule: schedule(document, self.schedule)?,
+            serve: self.serve.validate(document)?,
             hooks: match &self.hooks {
                 Some(raw) => raw.validate(document)?,
                 None => Default::default(),

@@ -11,6 +11,7 @@ mod jobs;
 mod looks;
 mod marks;
 mod runs;
+mod series;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -23,6 +24,7 @@ pub use jobs::JobState;
 pub use looks::TargetLook;
 pub use marks::OperatorMark;
 pub use runs::{EndedRun, NewRun, RunFilter, RunRow};
+pub use series::RunFigure;
 
 /// Name of the file in the state directory.
 const NAME: &str = "history.db";
