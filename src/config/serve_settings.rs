@@ -291,7 +291,14 @@ mod tests {
             assert!(range(text).contains(inside.parse().unwrap()), "{text}");
             assert!(!range(text).contains(outside.parse().unwrap()), "{text}");
         }
-        for wrong in ["", "10.0.0.0/33", "10.0.0/8", "host", "::/129", "10.0.0.0/-1"] {
+        for wrong in [
+            "",
+            "10.0.0.0/33",
+            "10.0.0/8",
+            "host",
+            "::/129",
+            "10.0.0.0/-1",
+        ] {
             assert!(wrong.parse::<IpRange>().is_err(), "{wrong}");
         }
     }
@@ -304,7 +311,13 @@ mod tests {
         assert_eq!(local("unix:/run/sealift/http.sock"), Ok(true));
         assert_eq!(local("0.0.0.0:8101"), Ok(false));
         assert_eq!(local("[::]:0"), Ok(false));
-        for wrong in ["8101", "localhost:8101", "127.0.0.1", "unix:here", "http://127.0.0.1:1"] {
+        for wrong in [
+            "8101",
+            "localhost:8101",
+            "127.0.0.1",
+            "unix:here",
+            "http://127.0.0.1:1",
+        ] {
             assert!(local(wrong).is_err(), "{wrong}");
         }
     }

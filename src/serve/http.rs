@@ -205,8 +205,8 @@ pub(crate) async fn serve(
     listeners: Vec<HttpListener>,
     shutdown: watch::Receiver<bool>,
 ) {
-    let accepting = listeners.into_iter().map(|listener| {
-        connection::accept(Arc::clone(&service.0), listener, shutdown.clone())
-    });
+    let accepting = listeners
+        .into_iter()
+        .map(|listener| connection::accept(Arc::clone(&service.0), listener, shutdown.clone()));
     futures::future::join_all(accepting).await;
 }

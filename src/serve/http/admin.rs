@@ -9,11 +9,11 @@ use axum::http::{Response, StatusCode};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{HttpParts, is_over};
 use super::answer;
 use super::call::HttpCall;
 use super::problem::HttpProblem;
 use super::views::runs::row;
+use super::{HttpParts, is_over};
 use crate::base::ids::Stamp;
 use crate::config::Config;
 use crate::jobs::error::JobError;
@@ -168,9 +168,10 @@ fn reply(config: &Config, outcome: AdminOutcome) -> Result<(StatusCode, Value), 
             .and_then(|one| one.metadata),
         (metadata, _) => metadata,
     };
-    let has_failed = outcome.end.as_ref().is_some_and(|end| {
-        !["complete", "partial"].contains(&end.outcome.as_str())
-    });
+    let has_failed = outcome
+        .end
+        .as_ref()
+        .is_some_and(|end| !["complete", "partial"].contains(&end.outcome.as_str()));
     if has_failed || metadata.is_none() {
         let message = outcome.end.as_ref().map_or("", |end| end.message.as_str());
         let problem = failure(message, &report, metadata.is_some());
@@ -202,7 +203,11 @@ fn failure(message: &str, report: &Value, is_valid: bool) -> HttpProblem {
         (message, _) => message,
     };
     let next = report["errors"][0]["next"].as_str();
-    let mut codes: Vec<&str> = texts.iter().chain([&message]).flat_map(|text| codes(text)).collect();
+    let mut codes: Vec<&str> = texts
+        .iter()
+        .chain([&message])
+        .flat_map(|text| codes(text))
+        .collect();
     codes.sort_unstable();
     codes.dedup();
     if codes.is_empty() && !is_valid {
@@ -221,7 +226,11 @@ fn failure(message: &str, report: &Value, is_valid: bool) -> HttpProblem {
 fn codes(text: &str) -> impl Iterator<Item = &str> {
     let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let words = text.split(move |c| !is_part(c));
-    words.filter(|word| CODES.iter().any(|ending| word.ends_with(ending) && word.contains('_')))
+    words.filter(|word| {
+        CODES
+            .iter()
+            .any(|ending| word.ends_with(ending) && word.contains('_'))
+    })
 }
 
 /// Returns what became of the snapshot on each target.
@@ -260,7 +269,10 @@ pub(super) async fn list(
             };
             let mut listed = Map::new();
             listed.insert("stamp".to_owned(), json!(one.stamp));
-            listed.insert("backup_root".to_owned(), json!(one.path.display().to_string()));
+            listed.insert(
+                "backup_root".to_owned(),
+                json!(one.path.display().to_string()),
+            );
             listed.insert("has_metadata".to_owned(), json!(true));
             // The directory knows better where it is.
             for (name, value) in metadata {
@@ -281,14 +293,14 @@ pub(super) async fn validate(
     call: &HttpCall,
 ) -> Result<Response<Body>, HttpProblem> {
     call.query([])?;
-    let text = call.text();
-    // Only this form is a name in the directory.
-    let stamp = text.parse::<Stamp>().ok().filter(|stamp| stamp.to_string() == text);
-    let stamp = stamp.ok_or_else(|| {
+    let stamp = call.text().to_owned();
+    // Only this form is a name in the directory, whether or not it is a time.
+    if !has_form_of_stamp(&stamp) {
         let detail = "this is not a stamp like 20260407T060000Z";
-        HttpProblem::new(StatusCode::BAD_REQUEST, "not_a_stamp", detail)
-    })?;
-    let path = http.state().config.snapshots_dir.join(stamp.to_string());
+        let status = StatusCode::BAD_REQUEST;
+        return Err(HttpProblem::new(status, "not_a_stamp", detail));
+    }
+    let path = http.state().config.snapshots_dir.join(&stamp);
     let document = http.validations.run(move || {
         let validation = producer::validate(&path);
         Ok(json!({
@@ -300,6 +312,16 @@ pub(super) async fn validate(
         }))
     });
     answer::ok(&document.await?)
+}
+
+/// Whether `text` is `YYYYMMDDTHHMMSSZ`, with any digits.
+fn has_form_of_stamp(text: &str) -> bool {
+    let form = "00000000T000000Z";
+    let is_like = |(byte, form): (u8, u8)| match form {
+        b'0' => byte.is_ascii_digit(),
+        form => byte == form,
+    };
+    text.len() == form.len() && text.bytes().zip(form.bytes()).all(is_like)
 }
 
 #[cfg(test)]

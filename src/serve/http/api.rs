@@ -32,14 +32,14 @@ const POINTS: usize = 400;
 const DAYS: (u32, u32) = (90, 3660);
 
 /// Whether this process works.
-pub(super) fn health(
-    http: &HttpParts,
-    call: &HttpCall,
-) -> Result<Response<Body>, HttpProblem> {
+pub(super) fn health(http: &HttpParts, call: &HttpCall) -> Result<Response<Body>, HttpProblem> {
     call.query([])?;
     let late = http.state().beat.elapsed();
     if late > LATE {
-        let detail = format!("the scheduler has not gone round for {} seconds", late.as_secs());
+        let detail = format!(
+            "the scheduler has not gone round for {} seconds",
+            late.as_secs()
+        );
         let status = StatusCode::SERVICE_UNAVAILABLE;
         return Err(HttpProblem::new(status, "scheduler_late", detail)
             .with_next("look at the log of the agent; restart it"));
@@ -155,7 +155,9 @@ pub(super) async fn series(
     // Of each group of neighbours, the last stays.
     let group = points.len().div_ceil(POINTS).max(1);
     let points = points.rchunks(group).rev().filter_map(|group| group.last());
-    let points: Vec<Value> = points.map(|(at, value)| json!([at.timestamp(), value])).collect();
+    let points: Vec<Value> = points
+        .map(|(at, value)| json!([at.timestamp(), value]))
+        .collect();
     answer::ok(&json!({ "points": points }))
 }
 
@@ -176,9 +178,7 @@ pub(super) async fn metrics(
         Ok(facts.metrics(&state, &verdict, format)?)
     });
     let content_type = match format {
-        MetricsFormat::OpenMetrics => {
-            "application/openmetrics-text; version=1.0.0; charset=utf-8"
-        }
+        MetricsFormat::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
         MetricsFormat::Text => "text/plain; version=0.0.4; charset=utf-8",
     };
     Ok(answer::with_type(StatusCode::OK, content_type, text.await?))

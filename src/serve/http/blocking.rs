@@ -34,7 +34,10 @@ impl BlockingWork {
             let _turn = turn;
             work()
         });
-        done.await
-            .unwrap_or_else(|error| Err(HttpProblem::failed(format!("this is a fault of sealift: {error}"))))
+        done.await.unwrap_or_else(|error| {
+            Err(HttpProblem::failed(format!(
+                "this is a fault of sealift: {error}"
+            )))
+        })
     }
 }

@@ -39,11 +39,17 @@ pub(super) async fn read(
         }
         Ok(read.freeze())
     };
-    tokio::time::timeout(patience, all).await.unwrap_or_else(|_| {
-        let seconds = patience.as_secs();
-        let detail = format!("the body did not arrive within {seconds} seconds");
-        Err(HttpProblem::new(StatusCode::REQUEST_TIMEOUT, "slow_body", detail))
-    })
+    tokio::time::timeout(patience, all)
+        .await
+        .unwrap_or_else(|_| {
+            let seconds = patience.as_secs();
+            let detail = format!("the body did not arrive within {seconds} seconds");
+            Err(HttpProblem::new(
+                StatusCode::REQUEST_TIMEOUT,
+                "slow_body",
+                detail,
+            ))
+        })
 }
 
 fn too_large() -> HttpProblem {

@@ -53,16 +53,17 @@ impl HttpCall {
 
     /// Returns the header `name` as text.
     pub(super) fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .get(name)
-            .and_then(|value| value.to_str().ok())
+        self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
     /// Reads the body, JSON or a form. An empty one is an object without members.
     pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, HttpProblem> {
         let wrong = |error: &dyn std::fmt::Display| {
-            HttpProblem::unprocessable("invalid_body", format!("the body is not as documented: {error}"))
-                .with_next("see /openapi.json")
+            HttpProblem::unprocessable(
+                "invalid_body",
+                format!("the body is not as documented: {error}"),
+            )
+            .with_next("see /openapi.json")
         };
         let value = match self.body_kind {
             BodyKind::Form => self.form()?,
@@ -91,7 +92,9 @@ impl HttpCall {
             match LISTS.contains(&name.as_str()) {
                 true => {
                     let list = object.entry(name).or_insert_with(|| json!([]));
-                    list.as_array_mut().into_iter().for_each(|list| list.push(json!(value)));
+                    list.as_array_mut()
+                        .into_iter()
+                        .for_each(|list| list.push(json!(value)));
                 }
                 false => drop(object.insert(name, json!(value))),
             }
@@ -130,7 +133,11 @@ impl HttpCall {
 pub(super) fn form_fields(body: &[u8]) -> Result<Vec<(String, String)>, HttpProblem> {
     let fields = std::str::from_utf8(body).ok().and_then(pairs);
     fields.ok_or_else(|| {
-        HttpProblem::new(StatusCode::BAD_REQUEST, "invalid_form", "the form is malformed")
+        HttpProblem::new(
+            StatusCode::BAD_REQUEST,
+            "invalid_form",
+            "the form is malformed",
+        )
     })
 }
 
@@ -143,7 +150,10 @@ pub(super) fn number(
     let Some(text) = text else {
         return Ok(default);
     };
-    let number = text.parse().ok().filter(|number| (1..=most).contains(number));
+    let number = text
+        .parse()
+        .ok()
+        .filter(|number| (1..=most).contains(number));
     number.ok_or_else(|| {
         let detail = format!("{name} must be a number from 1 to {most}, not {text:?}");
         HttpProblem::unprocessable("invalid_query", detail)

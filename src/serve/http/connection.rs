@@ -15,11 +15,11 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::task::JoinSet;
 
-use super::{HttpParts, is_over};
 use super::client::Connected;
 use super::dispatch::answer;
 use super::listeners::HttpListener;
 use super::timed_stream::TimedStream;
+use super::{HttpParts, is_over};
 
 /// Bytes of a request's line and headers.
 const HEADER_BYTES: usize = 16 << 10;

@@ -25,9 +25,9 @@ pub(super) fn check_origin(headers: &HeaderMap, uri_host: Option<&str>) -> Resul
     let is_other_site = site.is_some_and(|site| !["same-origin", "none"].contains(&site));
     let host = uri_host.or_else(|| text(headers, HOST.as_str()));
     let is_other_origin = text(headers, ORIGIN.as_str()).is_some_and(|origin| {
-        let authority = origin.split_once("://").filter(|(scheme, _)| {
-            ["http", "https"].contains(scheme)
-        });
+        let authority = origin
+            .split_once("://")
+            .filter(|(scheme, _)| ["http", "https"].contains(scheme));
         let authority = authority.and_then(|(_, rest)| rest.parse::<Authority>().ok());
         let own = host.and_then(|host| host.parse::<Authority>().ok());
         authority.is_none() || authority != own
@@ -35,7 +35,11 @@ pub(super) fn check_origin(headers: &HeaderMap, uri_host: Option<&str>) -> Resul
     match is_other_site || is_other_origin {
         true => {
             let detail = "a page of another site sent this request";
-            Err(HttpProblem::new(StatusCode::FORBIDDEN, "cross_site", detail))
+            Err(HttpProblem::new(
+                StatusCode::FORBIDDEN,
+                "cross_site",
+                detail,
+            ))
         }
         false => Ok(()),
     }

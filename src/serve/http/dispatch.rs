@@ -31,9 +31,8 @@ pub(super) async fn answer(
     request: Request<Body>,
 ) -> Response<Body> {
     let accepts = request.headers().get(ACCEPT);
-    let is_browser = accepts.is_some_and(|value| {
-        value.to_str().is_ok_and(|text| text.contains("text/html"))
-    });
+    let is_browser =
+        accepts.is_some_and(|value| value.to_str().is_ok_and(|text| text.contains("text/html")));
     let config = http.state().config;
     let prefix = HttpClient::of(connected, request.headers(), &config.serve).prefix;
     let done = caught(handle(http, connected, shutdown, request)).await;
@@ -55,25 +54,32 @@ async fn handle(
     let (head, body) = request.into_parts();
     let config = http.state().config;
     let uri_host = head.uri.authority().map(|authority| authority.as_str());
-    let header_host = head.headers.get(HOST).map(|host| host.to_str().unwrap_or("?"));
+    let header_host = head
+        .headers
+        .get(HOST)
+        .map(|host| host.to_str().unwrap_or("?"));
     hosts::check(uri_host.or(header_host), connected, &config)?;
     let client = HttpClient::of(connected, &head.headers, &config.serve);
-    let path = below(below(head.uri.path(), &config.serve.base_path), &client.prefix);
+    let path = below(
+        below(head.uri.path(), &config.serve.base_path),
+        &client.prefix,
+    );
     let (route, texts) = match find(&head.method, path) {
         Found::Route(route, texts) => (route, texts),
         Found::OtherMethods(allowed) => {
             return Err(HttpProblem::wrong_method(head.method.as_str(), &allowed));
         }
         Found::Nothing => {
-            return Err(HttpProblem::not_found("no_such_path", "there is no such path")
-                .with_next("docs/api.md names the paths"));
+            return Err(
+                HttpProblem::not_found("no_such_path", "there is no such path")
+                    .with_next("docs/api.md names the paths"),
+            );
         }
     };
     let tokens = http.tokens(&config).await;
     let (level, session) = admitted(http, &tokens, route, &head.headers, (connected, &client))?;
-    let query = pairs(head.uri.query().unwrap_or_default()).ok_or_else(|| {
-        HttpProblem::unprocessable("invalid_query", "the query is malformed")
-    })?;
+    let query = pairs(head.uri.query().unwrap_or_default())
+        .ok_or_else(|| HttpProblem::unprocessable("invalid_query", "the query is malformed"))?;
     let (body, body_kind) = match head.method {
         Method::GET | Method::HEAD => (Bytes::new(), BodyKind::Json),
         _ => {
@@ -118,8 +124,8 @@ fn admitted(
     (connected, client): (Connected, &HttpClient),
 ) -> Result<(AccessLevel, Option<String>), HttpProblem> {
     let identified = identified(http, tokens, headers, (connected, client));
-    let is_open = route.operation == Operation::Metrics
-        && http.state().config.serve.metrics_without_token;
+    let is_open =
+        route.operation == Operation::Metrics && http.state().config.serve.metrics_without_token;
     if route.needs == AccessLevel::None || is_open {
         return Ok(identified.unwrap_or((AccessLevel::None, None)));
     }
@@ -152,7 +158,9 @@ fn identified(
     if !tokens.is_required() {
         // Such an address is refused when the agent begins to listen. A configuration that is
         // read again must not open it.
-        let is_local = connected.own.is_none_or(|own| own.to_canonical().is_loopback());
+        let is_local = connected
+            .own
+            .is_none_or(|own| own.to_canonical().is_loopback());
         let level = match is_local {
             true => tokens.without_token(),
             false => AccessLevel::None,

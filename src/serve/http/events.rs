@@ -28,7 +28,10 @@ pub(super) struct NumberedEvent {
 impl NumberedEvent {
     /// Returns the event as the stream has it.
     pub(super) fn text(&self) -> String {
-        format!("id: {}\nevent: {}\ndata: {}\n\n", self.id, self.name, self.data)
+        format!(
+            "id: {}\nevent: {}\ndata: {}\n\n",
+            self.id, self.name, self.data
+        )
     }
 }
 
@@ -80,7 +83,10 @@ impl EventRing {
     pub(super) fn follow(
         &self,
         seen: Option<u64>,
-    ) -> (Vec<Arc<NumberedEvent>>, broadcast::Receiver<Arc<NumberedEvent>>) {
+    ) -> (
+        Vec<Arc<NumberedEvent>>,
+        broadcast::Receiver<Arc<NumberedEvent>>,
+    ) {
         let kept = lock(&self.kept);
         let live = self.live.subscribe();
         let Some(seen) = seen else {

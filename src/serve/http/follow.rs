@@ -57,7 +57,9 @@ pub(super) fn stream(
     let place = Arc::clone(&http.places.streams).try_acquire_owned();
     let place = place.map_err(|_| HttpProblem::overloaded("too many streams are open", 10))?;
     // A text that is no number is of another program: the client reads the state again.
-    let seen = call.header("last-event-id").map(|text| text.parse().unwrap_or(0));
+    let seen = call
+        .header("last-event-id")
+        .map(|text| text.parse().unwrap_or(0));
     let (missed, live) = http.events.follow(seen);
     let (sender, receiver) = mpsc::channel(WAITING);
     let feed = Feed {

@@ -43,7 +43,9 @@ fn is_own(authority: &Authority, connected: Connected, config: &Config) -> bool 
     let host = host.strip_suffix('.').unwrap_or(&host);
     let with_port = authority.as_str().to_ascii_lowercase();
     let allowed = &config.serve.allowed_hosts;
-    let is_allowed = allowed.iter().any(|name| name == host || *name == with_port);
+    let is_allowed = allowed
+        .iter()
+        .any(|name| name == host || *name == with_port);
     if is_allowed || ["localhost", "127.0.0.1", "[::1]"].contains(&host) {
         return true;
     }

@@ -1,6 +1,7 @@
 //! The sockets on which the agent listens.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream as StdUnixStream;
@@ -19,6 +20,17 @@ pub(crate) enum HttpListener {
     Tcp(TcpListener),
     /// A socket in the file system; it is removed at the end if this agent made it.
     Unix(UnixListener, Option<SocketFile>),
+}
+
+impl HttpListener {
+    /// Returns the address that it listens on, such as for a message; `None`: it is a socket in the
+    /// file system.
+    pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().ok(),
+            Self::Unix(..) => None,
+        }
+    }
 }
 
 /// The file of a socket, which is removed when this is dropped.
@@ -86,7 +98,10 @@ fn bind_one(address: &ListenAddress, tokens: &AccessTokens) -> Result<HttpListen
             ListenAddress::Tcp(address) => port_owner::of(*address),
             ListenAddress::Unix(_) => None,
         };
-        let (is_taken, address) = (source.kind() == io::ErrorKind::AddrInUse, address.to_string());
+        let (is_taken, address) = (
+            source.kind() == io::ErrorKind::AddrInUse,
+            address.to_string(),
+        );
         match is_taken {
             true => ListenError::Taken {
                 owner: owner.unwrap_or_else(|| "another program".to_owned()),
@@ -133,7 +148,11 @@ pub(crate) fn from_systemd(tokens: &AccessTokens) -> Result<Vec<HttpListener>, L
     passed.map(|number| from_number(number, tokens)).collect()
 }
 
-fn from_number(number: RawFd, tokens: &AccessTokens) -> Result<HttpListener, ListenError> {
+/// Takes one of them.
+pub(super) fn from_number(
+    number: RawFd,
+    tokens: &AccessTokens,
+) -> Result<HttpListener, ListenError> {
     let failed = |what: String| ListenError::Passed { number, what };
     let socket = adopt(number);
     let accepts = sockopt::socket_acceptconn(&socket);

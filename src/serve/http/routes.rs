@@ -89,7 +89,12 @@ pub(super) const ROUTES: &[Route] = {
         route(GET, "/health/backup", Do::BackupHealth, None),
         route(POST, "/admin/backup", Do::StartAdminBackup, Write),
         route(GET, "/admin/backup", Do::ListAdminBackups, Read),
-        route(GET, "/admin/backup/{stamp}/validate", Do::ValidateAdminBackup, Read),
+        route(
+            GET,
+            "/admin/backup/{stamp}/validate",
+            Do::ValidateAdminBackup,
+            Read,
+        ),
         route(GET, "/api/v1/status", Do::Status, Read),
         route(GET, "/api/v1/runs", Do::ListRuns, Read),
         route(POST, "/api/v1/runs", Do::StartRun, Write),
@@ -99,7 +104,12 @@ pub(super) const ROUTES: &[Route] = {
         route(GET, "/api/v1/snapshots", Do::ListSnapshots, Read),
         route(GET, "/api/v1/snapshots/{id}", Do::ShowSnapshot, Read),
         route("PUT", "/api/v1/snapshots/{id}/pin", Do::PinSnapshot, Write),
-        route("DELETE", "/api/v1/snapshots/{id}/pin", Do::UnpinSnapshot, Write),
+        route(
+            "DELETE",
+            "/api/v1/snapshots/{id}/pin",
+            Do::UnpinSnapshot,
+            Write,
+        ),
         route(GET, "/api/v1/targets", Do::ListTargets, Read),
         route(GET, "/api/v1/targets/{name}", Do::ShowTarget, Read),
         route(POST, "/api/v1/targets/{name}/probe", Do::ProbeTarget, Write),
@@ -233,7 +243,14 @@ mod tests {
         assert_eq!(log, (Operation::ShowLog, vec!["01J".to_owned()]));
         let climbing = texts("/admin/backup/..%2f..%2fetc/validate").unwrap();
         assert_eq!(climbing.1, ["../../etc"]);
-        for unknown in ["", "/health/", "//", "/api/v1/runs/", "/admin/backup/../x/y", "/runs/%"] {
+        for unknown in [
+            "",
+            "/health/",
+            "//",
+            "/api/v1/runs/",
+            "/admin/backup/../x/y",
+            "/runs/%",
+        ] {
             assert_eq!(texts(unknown), None, "{unknown}");
         }
     }
@@ -247,6 +264,9 @@ mod tests {
         assert_eq!(allowed(&Method::PUT, "/health"), "GET, HEAD");
         let path = "/api/v1/snapshots/7/pin";
         assert_eq!(allowed(&Method::GET, path), "PUT, DELETE");
-        assert_eq!(allowed(&Method::OPTIONS, "/admin/backup"), "POST, GET, HEAD");
+        assert_eq!(
+            allowed(&Method::OPTIONS, "/admin/backup"),
+            "POST, GET, HEAD"
+        );
     }
 }

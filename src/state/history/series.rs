@@ -41,7 +41,11 @@ impl History {
             RunFigure::Lag => ("ended_at/1000.0", "ended_at/1000.0"),
         };
         let (from, value, condition) = match target {
-            None => ("runs", of_run, "?2 IS NULL AND (outcome<>'failed' OR ended_at IS NULL)"),
+            None => (
+                "runs",
+                of_run,
+                "?2 IS NULL AND (outcome<>'failed' OR ended_at IS NULL)",
+            ),
             Some(_) if figure == RunFigure::Lag => (
                 "runs, json_each(report, '$.targets')",
                 of_target,
@@ -88,7 +92,9 @@ impl History {
         let mut query = self.db.prepare_cached(sql).map_err(self.fail())?;
         let bounds = params![first.cast_signed(), last.cast_signed()];
         let rows = query
-            .query_map(bounds, |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Option<i64>>(1)?)))
+            .query_map(bounds, |row| {
+                Ok((row.get::<_, i64>(0)?, row.get::<_, Option<i64>>(1)?))
+            })
             .map_err(self.fail())?;
         let mut bytes = BTreeMap::new();
         for row in rows {
@@ -163,12 +169,25 @@ mod tests {
                    "sent_bytes":{sent},"seconds":2.5,"error":{error}}}]}}"#
             )
         };
-        record(&history, "A", 100, Some(&report(10, 11, "published", "null")));
-        record(&history, "B", 200, Some(&report(20, 21, "behind", "\"no route\"")));
+        record(
+            &history,
+            "A",
+            100,
+            Some(&report(10, 11, "published", "null")),
+        );
+        record(
+            &history,
+            "B",
+            200,
+            Some(&report(20, 21, "behind", "\"no route\"")),
+        );
         record(&history, "C", 300, Some("{"));
         record(&history, "D", 400, None);
         let of = |figure, target| {
-            let points = history.run_series(figure, target, at(0)).unwrap().into_iter();
+            let points = history
+                .run_series(figure, target, at(0))
+                .unwrap()
+                .into_iter();
             points.map(|(_, value)| value).collect::<Vec<_>>()
         };
         assert_eq!(of(RunFigure::StoredBytes, None), [10.0, 20.0]);
@@ -179,7 +198,9 @@ mod tests {
         assert_eq!(of(RunFigure::Seconds, Some("s3")), [2.5, 2.5]);
         assert_eq!(of(RunFigure::Lag, None), [30.0, 30.0]);
         assert_eq!(of(RunFigure::Lag, Some("s3")), [30.0]);
-        let late = history.run_series(RunFigure::NewBytes, None, at(150)).unwrap();
+        let late = history
+            .run_series(RunFigure::NewBytes, None, at(150))
+            .unwrap();
         assert_eq!(late, [(at(200), 7.0)]);
         let stored = history.stored_bytes(1, 2).unwrap();
         assert_eq!(stored.into_iter().collect::<Vec<_>>(), [(1, 10), (2, 20)]);

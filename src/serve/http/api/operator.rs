@@ -43,7 +43,9 @@ pub(in super::super) async fn pause(
     call.query([])?;
     let body: PauseBody = call.read()?;
     let now = clock::now();
-    let until = body.until.unwrap_or(now + chrono::Duration::hours(PAUSE_HOURS));
+    let until = body
+        .until
+        .unwrap_or(now + chrono::Duration::hours(PAUSE_HOURS));
     if until <= now {
         let detail = format!("until is in the past: here it is {}", now.format("%FT%TZ"));
         return Err(HttpProblem::conflict("in_the_past", detail));

@@ -172,10 +172,12 @@ fn require_sources(config: &Config, include: &[String]) -> Result<(), HttpProble
     let shown: String = unknown.chars().take(40).collect();
     let names: Vec<&str> = sources().map(|source| source.name.as_str()).collect();
     let detail = format!("no source that is taken on request is named {shown:?}");
-    Err(HttpProblem::not_found("no_such_source", detail).with_next(match names.is_empty() {
-        true => "this host has no such source".to_owned(),
-        false => format!("there is {}", names.join(", ")),
-    }))
+    Err(
+        HttpProblem::not_found("no_such_source", detail).with_next(match names.is_empty() {
+            true => "this host has no such source".to_owned(),
+            false => format!("there is {}", names.join(", ")),
+        }),
+    )
 }
 
 /// Returns a note in one line; refuses one that is too long.
@@ -185,7 +187,10 @@ pub(in super::super) fn checked_note(note: Option<String>) -> Result<Option<Stri
         let detail = format!("the note has more than {NOTE} characters");
         return Err(HttpProblem::unprocessable("invalid_body", detail));
     }
-    let line: String = note.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let line: String = note
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
     Ok(Some(line.trim().to_owned()).filter(|note| !note.is_empty()))
 }
 

@@ -165,7 +165,9 @@ pub(super) fn read_back(target: &TargetView) -> String {
 pub(super) fn segment(text: &str) -> String {
     let bytes = text.bytes();
     let encoded = bytes.map(|byte| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => char::from(byte).to_string(),
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => {
+            char::from(byte).to_string()
+        }
         byte => format!("%{byte:02X}"),
     });
     encoded.collect()
@@ -225,7 +227,8 @@ pub(super) fn kept(snapshot: &SnapshotView) -> String {
 /// Returns where a snapshot is, in words.
 pub(super) fn on_targets(snapshot: &SnapshotView) -> String {
     let states = snapshot.targets.iter();
-    let states = states.map(|(name, state)| format!("{name}: {}", state.as_deref().unwrap_or("waits")));
+    let states =
+        states.map(|(name, state)| format!("{name}: {}", state.as_deref().unwrap_or("waits")));
     states.collect::<Vec<_>>().join(", ")
 }
 

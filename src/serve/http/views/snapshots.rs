@@ -139,14 +139,23 @@ impl<'c> KnownSnapshots<'c> {
     /// Returns the local snapshots that were never packed, newest first.
     fn unpacked(&self) -> impl Iterator<Item = SnapshotView> {
         let packed: BTreeSet<Stamp> = self.rows.iter().map(|row| row.known.stamp).collect();
-        let unpacked = self.local.iter().rev().filter(move |stamp| !packed.contains(stamp));
+        let unpacked = self
+            .local
+            .iter()
+            .rev()
+            .filter(move |stamp| !packed.contains(stamp));
         unpacked.map(|stamp| SnapshotView {
             stamp: *stamp,
             sequence: None,
             bytes: None,
             new_bytes: None,
             stored_bytes: None,
-            targets: self.config.targets.iter().map(|target| (target.name.clone(), None)).collect(),
+            targets: self
+                .config
+                .targets
+                .iter()
+                .map(|target| (target.name.clone(), None))
+                .collect(),
             keep: Vec::new(),
             pinned: self.pins.by_hand.contains(stamp),
             proven: None,

@@ -130,7 +130,11 @@ pub(in super::super) fn require(config: &Config, name: &str) -> Result<(), HttpP
 
 fn unknown(config: &Config, name: &str) -> HttpProblem {
     let shown: String = name.chars().take(40).collect();
-    let names: Vec<&str> = config.targets.iter().map(|target| target.name.as_str()).collect();
+    let names: Vec<&str> = config
+        .targets
+        .iter()
+        .map(|target| target.name.as_str())
+        .collect();
     HttpProblem::not_found("no_such_target", format!("no target is named {shown:?}"))
         .with_next(format!("the targets are {}", names.join(", ")))
 }
@@ -154,7 +158,10 @@ fn view(
             data: target.data_class.clone().or_else(|| target.class.clone()),
             other: target.class.clone(),
         },
-        look: looks.iter().find(|look| look.target == target.name).map(LookView::from),
+        look: looks
+            .iter()
+            .find(|look| look.target == target.name)
+            .map(LookView::from),
         errors: Vec::new(),
         verify: VerifyCoverage {
             read_within_days: READ_WITHIN_DAYS,
@@ -187,7 +194,9 @@ fn fill(
     });
     let states = catalog.publications(&view.name)?;
     let rows = catalog.snapshots()?;
-    let missing = rows.iter().filter(|row| !states.contains_key(&row.known.core));
+    let missing = rows
+        .iter()
+        .filter(|row| !states.contains_key(&row.known.core));
     view.behind = missing.count() as u64;
     let placed = catalog.placed_archives(&view.name, now - Duration::days(READ_WITHIN_DAYS))?;
     (view.archives, view.bytes) = (placed.archives, placed.bytes);
