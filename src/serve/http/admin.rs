@@ -85,9 +85,7 @@ pub(super) async fn start(
         outcome = wait(http, id, body.wait) => outcome?,
         () = is_over(&mut shutdown) => return Err(HttpProblem::stopping()),
     };
-    let reply = http.disk.run(move || reply(&config, outcome));
-    let (status, document) = reply.await?;
-    answer::json(status, &document)
+    answer::ok(&http.disk.run(move || reply(&config, outcome)).await?)
 }
 
 /// Returns the names of the sources that the run takes on request.
@@ -154,7 +152,7 @@ async fn ended(http: &Arc<HttpParts>, id: &str) -> Result<Option<EndedRun>, Http
 }
 
 /// Returns the answer about a run.
-fn reply(config: &Config, outcome: AdminOutcome) -> Result<(StatusCode, Value), HttpProblem> {
+fn reply(config: &Config, outcome: AdminOutcome) -> Result<Value, HttpProblem> {
     let report = outcome.end.as_ref().and_then(|end| end.report.as_deref());
     let report: Value = report
         .and_then(|text| serde_json::from_str(text).ok())
@@ -175,7 +173,7 @@ fn reply(config: &Config, outcome: AdminOutcome) -> Result<(StatusCode, Value), 
     if has_failed || metadata.is_none() {
         let message = outcome.end.as_ref().map_or("", |end| end.message.as_str());
         let problem = failure(message, &report, metadata.is_some());
-        return Ok((problem.status, problem.with("run", outcome.id).document()));
+        return Err(problem.with("run", outcome.id));
     }
     let mut document = metadata.and_then(|metadata| match metadata {
         Value::Object(members) => Some(members),
@@ -186,7 +184,7 @@ fn reply(config: &Config, outcome: AdminOutcome) -> Result<(StatusCode, Value), 
     document.insert("run".to_owned(), json!(outcome.id));
     let targets = targets(config, &report);
     document.insert("targets".to_owned(), json!(targets));
-    Ok((StatusCode::OK, Value::Object(std::mem::take(document))))
+    Ok(Value::Object(std::mem::take(document)))
 }
 
 /// Returns the answer about a run that failed.

@@ -102,8 +102,8 @@ mod tests {
         assert_eq!(look.snapshots().unwrap().len(), 0);
         let placed = look.placed_archives("s3", DateTime::UNIX_EPOCH).unwrap();
         assert_eq!(placed, PlacedArchives::default());
-        std::fs::write(&path, vec![7; 8192]).unwrap();
         drop((catalog, look));
+        std::fs::write(&path, vec![7; 8192]).unwrap();
         Catalog::open_to_look(&path).unwrap_err();
         assert!(path.exists());
     }

@@ -22,8 +22,8 @@ pub enum RunFigure {
     Lag,
 }
 
-/// Reports of which a figure can be read.
-const WITH_REPORT: &str = "kind IN ('backup', 'push') AND json_valid(report) AND started_at>=?1";
+/// Reports of which a figure can be read. The time comes first: it is cheap to compare.
+const WITH_REPORT: &str = "started_at>=?1 AND kind IN ('backup', 'push') AND json_valid(report)";
 
 impl History {
     /// Returns the figure of each run that began at `since` or later, oldest first; `target`: its

@@ -77,30 +77,33 @@ pub(in super::super) async fn log(
         row.ok_or_else(|| unknown(&id))?;
         read_log(&config.state, &id, after)
     });
-    let part = part.await?;
-    let end = after.saturating_add(part.len() as u64);
+    let (part, end) = part.await?;
     let mut answer = answer::with_type(StatusCode::OK, "text/plain; charset=utf-8", part);
     answer::set(&mut answer, LOG_END, &end.to_string())?;
     Ok(answer)
 }
 
-/// Returns the log of a run from the position `after` on; empty if there is none.
+/// Returns the log of a run from the position `after` on, and the position after that part. A
+/// position beyond the end is the end, and a run without a log has an empty one.
 pub(in super::super) fn read_log(
     state: &Path,
     id: &str,
     after: u64,
-) -> Result<Vec<u8>, HttpProblem> {
+) -> Result<(Vec<u8>, u64), HttpProblem> {
     let path = state.join("logs").join(format!("{id}.log"));
-    let read = || -> std::io::Result<Vec<u8>> {
+    let read = || -> std::io::Result<(Vec<u8>, u64)> {
         let mut file = match std::fs::File::open(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok((Vec::new(), 0));
+            }
             other => other?,
         };
-        // A position beyond the largest that a file has is beyond its end.
-        file.seek(SeekFrom::Start(after.min(i64::MAX.cast_unsigned())))?;
+        let begin = after.min(file.metadata()?.len());
+        file.seek(SeekFrom::Start(begin))?;
         let mut part = Vec::new();
         file.take(LOG_BYTES).read_to_end(&mut part)?;
-        Ok(part)
+        let end = begin + part.len() as u64;
+        Ok((part, end))
     };
     read().map_err(|error| HttpProblem::failed(format!("cannot read {}: {error}", path.display())))
 }

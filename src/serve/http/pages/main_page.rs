@@ -13,7 +13,7 @@ use super::super::problem::HttpProblem;
 use super::super::views::runs::{RunView, list};
 use super::super::views::snapshots::SnapshotView;
 use super::super::views::status::{AgentStatusView, status};
-use super::super::views::targets::{self, TargetView};
+use super::super::views::targets::{self, TargetDetail, TargetView};
 use super::layout::{PageParts, age, outcome_mark, state_mark, time};
 use crate::base::clock;
 use crate::base::units::size;
@@ -35,7 +35,7 @@ pub(in super::super) async fn main(
             limit: Some(ROWS as u32),
             ..RunFilter::default()
         };
-        Ok((targets::list(&config)?, list(&config, &filter)?))
+        Ok((targets::list(&config, TargetDetail::Brief)?, list(&config, &filter)?))
     });
     let (targets, runs) = tables.await?;
     let snapshots = newest(http, None, ROWS).await?;

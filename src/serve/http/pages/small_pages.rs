@@ -33,7 +33,7 @@ pub(in super::super) async fn run(
         let run = find_run(&config, &id)?;
         let path = config.state.join("logs").join(format!("{id}.log"));
         let bytes = std::fs::metadata(path).map_or(0, |meta| meta.len());
-        let log = read_log(&config.state, &id, bytes.saturating_sub(LOG_BYTES))?;
+        let (log, _) = read_log(&config.state, &id, bytes.saturating_sub(LOG_BYTES))?;
         Ok((run, String::from_utf8_lossy(&log).into_owned()))
     });
     let (full, log) = found.await?;

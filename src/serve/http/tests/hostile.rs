@@ -71,7 +71,8 @@ fn a_client_that_reads_nothing_is_let_go() {
     super::stand_in::add_runs(&agent, 200);
     let path = "/api/v1/runs?limit=200";
     let mut stream = agent.connect();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let padding = "x".repeat(8000);
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nX: {padding}\r\n\r\n");
     let started = Instant::now();
     // Many requests at once, and none of the answers is read.
     stream

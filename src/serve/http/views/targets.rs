@@ -102,20 +102,33 @@ pub(in super::super) struct VerifyCoverage {
     pub(in super::super) share: Option<f64>,
 }
 
+/// How much to read of each target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in super::super) enum TargetDetail {
+    /// Without the errors, which are in the reports of runs.
+    Brief,
+    /// Everything.
+    Full,
+}
+
 /// Returns all targets, in the order of the configuration.
-pub(in super::super) fn list(config: &Config) -> Result<Vec<TargetView>, HttpProblem> {
+pub(in super::super) fn list(
+    config: &Config,
+    detail: TargetDetail,
+) -> Result<Vec<TargetView>, HttpProblem> {
     let (history, catalog) = (history(config)?, look_into_catalog(config)?);
     let looks = history.as_ref().map(History::looks).transpose()?;
     let looks = looks.unwrap_or_default();
+    let reports = history.as_ref().filter(|_| detail == TargetDetail::Full);
     let targets = config.targets.iter();
-    let views = targets.map(|target| view(target, catalog.as_ref(), history.as_ref(), &looks));
+    let views = targets.map(|target| view(target, catalog.as_ref(), reports, &looks));
     views.collect()
 }
 
 /// Returns the target `name`.
 pub(in super::super) fn find(config: &Config, name: &str) -> Result<TargetView, HttpProblem> {
     require(config, name)?;
-    let mut all = list(config)?.into_iter();
+    let mut all = list(config, TargetDetail::Full)?.into_iter();
     all.find(|target| target.name == name)
         .ok_or_else(|| unknown(config, name))
 }
