@@ -11,6 +11,7 @@
 //! Every number of things is bounded: connections, streams of events, work on disk, sessions,
 //! remembered addresses. There is no route that restores, that changes the configuration, or that
 //! shows the content of a snapshot.
+#![allow(dead_code, reason = "`sealift serve` calls it next")]
 
 pub(crate) mod access;
 mod admin;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::http::{Response, StatusCode};
@@ -115,7 +115,7 @@ async fn wait(
         metadata: None,
         end: None,
     };
-    let mut missing = Duration::ZERO;
+    let mut seen = Instant::now();
     loop {
         let is_running = {
             let now = state.borrow_and_update();
@@ -127,20 +127,20 @@ async fn wait(
         if outcome.metadata.is_some() && until == BackupWait::Snapshot {
             return Ok(outcome);
         }
-        if !is_running {
+        if is_running {
+            seen = Instant::now();
+        } else {
             outcome.end = ended(http, &outcome.id).await?;
             if outcome.end.is_some() {
                 return Ok(outcome);
             }
-            missing += LOOK;
-            if missing > MISSING {
+            if seen.elapsed() > MISSING {
                 let detail = format!("run {} ended, and the history does not say how", outcome.id);
                 return Err(HttpProblem::failed(detail).with("run", outcome.id));
             }
         }
-        match tokio::time::timeout(LOOK, state.changed()).await {
-            Ok(Err(_)) => return Err(HttpProblem::stopping()),
-            Ok(Ok(())) | Err(_) => {}
+        if let Ok(Err(_)) = tokio::time::timeout(LOOK, state.changed()).await {
+            return Err(HttpProblem::stopping());
         }
     }
 }

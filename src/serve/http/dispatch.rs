@@ -16,7 +16,7 @@ use super::call::{FORM_TOKEN, HttpCall, form_fields};
 use super::client::{Connected, HttpClient};
 use super::cross_site::{BodyKind, body_kind, check_origin};
 use super::problem::HttpProblem;
-use super::routes::{Found, Operation, Route, find, pairs};
+use super::routes::{FoundRoute, Operation, Route, find, pairs};
 use super::{HttpParts, admin, answer, api, body, hosts, pages};
 use crate::base::panics::caught;
 
@@ -65,11 +65,11 @@ async fn handle(
         &client.prefix,
     );
     let (route, texts) = match find(&head.method, path) {
-        Found::Route(route, texts) => (route, texts),
-        Found::OtherMethods(allowed) => {
+        FoundRoute::Route(route, texts) => (route, texts),
+        FoundRoute::OtherMethods(allowed) => {
             return Err(HttpProblem::wrong_method(head.method.as_str(), &allowed));
         }
-        Found::Nothing => {
+        FoundRoute::Nothing => {
             return Err(
                 HttpProblem::not_found("no_such_path", "there is no such path")
                     .with_next("docs/api.md names the paths"),

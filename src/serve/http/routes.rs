@@ -136,7 +136,7 @@ pub(super) const ROUTES: &[Route] = {
 
 /// What the table says about a path and a method.
 #[derive(Debug)]
-pub(super) enum Found {
+pub(super) enum FoundRoute {
     /// The route, and the texts of its segments in braces.
     Route(&'static Route, Vec<String>),
     /// The path knows only these methods.
@@ -146,7 +146,7 @@ pub(super) enum Found {
 }
 
 /// Looks the request up.
-pub(super) fn find(method: &Method, path: &str) -> Found {
+pub(super) fn find(method: &Method, path: &str) -> FoundRoute {
     let wanted = match *method {
         Method::HEAD => "GET",
         _ => method.as_str(),
@@ -157,7 +157,7 @@ pub(super) fn find(method: &Method, path: &str) -> Found {
             continue;
         };
         if route.method == wanted {
-            return Found::Route(route, texts);
+            return FoundRoute::Route(route, texts);
         }
         known.push(route.method);
         if route.method == "GET" {
@@ -165,8 +165,8 @@ pub(super) fn find(method: &Method, path: &str) -> Found {
         }
     }
     match known.is_empty() {
-        true => Found::Nothing,
-        false => Found::OtherMethods(known.join(", ")),
+        true => FoundRoute::Nothing,
+        false => FoundRoute::OtherMethods(known.join(", ")),
     }
 }
 
@@ -231,7 +231,7 @@ mod tests {
 
     fn texts(path: &str) -> Option<(Operation, Vec<String>)> {
         match find(&Method::GET, path) {
-            Found::Route(route, texts) => Some((route.operation, texts)),
+            FoundRoute::Route(route, texts) => Some((route.operation, texts)),
             _ => None,
         }
     }
@@ -258,7 +258,7 @@ mod tests {
     #[test]
     fn a_known_path_names_its_methods() {
         let allowed = |method: &Method, path: &str| match find(method, path) {
-            Found::OtherMethods(allowed) => allowed,
+            FoundRoute::OtherMethods(allowed) => allowed,
             other => panic!("{other:?}"),
         };
         assert_eq!(allowed(&Method::PUT, "/health"), "GET, HEAD");

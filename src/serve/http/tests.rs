@@ -9,6 +9,7 @@ mod operator;
 mod pages;
 mod reading;
 mod routes;
+mod scheduler;
 mod schema;
 mod stand_in;
 mod streams;

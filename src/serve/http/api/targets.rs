@@ -23,7 +23,10 @@ pub(in super::super) async fn list(
 ) -> Result<Response<Body>, HttpProblem> {
     call.query([])?;
     let config = http.state().config;
-    let all = http.disk.run(move || targets::list(&config, targets::TargetDetail::Full)).await?;
+    let all = http
+        .disk
+        .run(move || targets::list(&config, targets::TargetDetail::Full))
+        .await?;
     answer::ok(&json!({ "targets": all }))
 }
 

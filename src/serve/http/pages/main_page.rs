@@ -35,7 +35,10 @@ pub(in super::super) async fn main(
             limit: Some(ROWS as u32),
             ..RunFilter::default()
         };
-        Ok((targets::list(&config, TargetDetail::Brief)?, list(&config, &filter)?))
+        Ok((
+            targets::list(&config, TargetDetail::Brief)?,
+            list(&config, &filter)?,
+        ))
     });
     let (targets, runs) = tables.await?;
     let snapshots = newest(http, None, ROWS).await?;

@@ -30,7 +30,8 @@ fn inside<T>(work: impl FnOnce() -> T) -> T {
 fn other_machines_need_a_token() {
     let dir = tempfile::tempdir().unwrap();
     let everywhere: ListenAddress = "0.0.0.0:0".parse().unwrap();
-    let refused = inside(|| bind(&[everywhere.clone()], &AccessTokens::default())).unwrap_err();
+    let refused =
+        inside(|| bind(std::slice::from_ref(&everywhere), &AccessTokens::default())).unwrap_err();
     assert_eq!(
         refused.to_string(),
         "cannot listen on 0.0.0.0:0 without a token: anyone who reaches this address could start backups"
@@ -89,7 +90,7 @@ fn a_socket_in_the_file_system_replaces_an_abandoned_one() {
     assert!(path.exists());
     let address = ListenAddress::Unix(path.clone());
     inside(|| {
-        let listeners = bind(&[address.clone()], &AccessTokens::default()).unwrap();
+        let listeners = bind(std::slice::from_ref(&address), &AccessTokens::default()).unwrap();
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o660);
         let refused = bind(&[address], &AccessTokens::default()).unwrap_err();
