@@ -141,6 +141,21 @@ pub(super) fn form_fields(body: &[u8]) -> Result<Vec<(String, String)>, HttpProb
     })
 }
 
+/// The largest number that every reader of JSON can hold.
+const LARGEST: u64 = (1 << 53) - 1;
+
+/// Returns the number in the parameter `name`; `None`: it is not there.
+pub(super) fn large_number(name: &str, text: Option<&str>) -> Result<Option<u64>, HttpProblem> {
+    let number = text.map(|text| text.parse().ok().filter(|number| *number <= LARGEST));
+    match number {
+        Some(None) => {
+            let detail = format!("{name} must be a number from 0 to {LARGEST}");
+            Err(HttpProblem::unprocessable("invalid_query", detail))
+        }
+        number => Ok(number.flatten()),
+    }
+}
+
 /// Returns the number in the parameter `name`, at most `most`; `default` if it is not there.
 pub(super) fn number(
     name: &str,

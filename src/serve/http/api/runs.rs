@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::super::HttpParts;
 use super::super::answer;
-use super::super::call::{HttpCall, number};
+use super::super::call::{HttpCall, large_number, number};
 use super::super::problem::HttpProblem;
 use super::super::views::runs::{find, is_id, list as rows, row, unknown};
 use crate::config::Config;
@@ -67,10 +67,7 @@ pub(in super::super) async fn log(
     call: &HttpCall,
 ) -> Result<Response<Body>, HttpProblem> {
     let [after] = call.query(["after"])?;
-    let after: u64 = after.map_or(Ok(0), str::parse).map_err(|_| {
-        let detail = "after must be a position in bytes";
-        HttpProblem::unprocessable("invalid_query", detail)
-    })?;
+    let after = large_number("after", after)?.unwrap_or(0);
     let (config, id) = (http.state().config, call.text().to_owned());
     let part = http.disk.run(move || {
         let row = row(&config, &id)?;

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::super::HttpParts;
 use super::super::answer;
-use super::super::call::{HttpCall, number};
+use super::super::call::{HttpCall, large_number, number};
 use super::super::problem::HttpProblem;
 use super::super::views::snapshots::{KnownSnapshots, SnapshotView};
 use super::runs::checked_note;
@@ -25,10 +25,7 @@ pub(in super::super) async fn list(
     call: &HttpCall,
 ) -> Result<Response<Body>, HttpProblem> {
     let [before, limit] = call.query(["before", "limit"])?;
-    let before = before.map(str::parse::<u64>).transpose().map_err(|_| {
-        let detail = "before must be the sequence of a snapshot";
-        HttpProblem::unprocessable("invalid_query", detail)
-    })?;
+    let before = large_number("before", before)?;
     let limit = number("limit", limit, LIMIT)?;
     let found = newest(http, before, limit as usize).await?;
     answer::ok(&json!({ "snapshots": found }))

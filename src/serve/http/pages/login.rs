@@ -53,7 +53,12 @@ pub(in super::super) async fn log_in(
         }
         BodyKind::Json => call.read::<LoginBody>()?.token,
     };
-    let token = zeroize::Zeroizing::new(token.unwrap_or_default());
+    let Some(token) = token.map(zeroize::Zeroizing::new) else {
+        return Err(HttpProblem::unprocessable(
+            "invalid_body",
+            "there is no token",
+        ));
+    };
     let tokens = http.tokens(&http.state().config).await;
     let level = accepted(http, &tokens, token.trim().as_bytes(), &call.client)?;
     let opened = http.sessions.open(level, Instant::now());
@@ -78,6 +83,10 @@ pub(in super::super) fn log_out(
     http: &Arc<HttpParts>,
     call: &HttpCall,
 ) -> Result<Response<Body>, HttpProblem> {
+    if !call.is_form() {
+        let detail = "only the form of a page ends a session";
+        return Err(HttpProblem::unprocessable("invalid_body", detail));
+    }
     if let Some(id) = &call.session {
         http.sessions.close(id);
     }

@@ -241,7 +241,7 @@ assert not failures, failures[:3]
         );
     };
     // What the first requests load stays.
-    run("8");
+    run("40");
     let files = || std::fs::read_dir("/proc/self/fd").unwrap().count();
     let (before, files_before) = (resident(), files());
     let begin = Instant::now();

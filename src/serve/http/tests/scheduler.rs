@@ -42,6 +42,13 @@ impl StandIn {
     pub(super) async fn run(self, mut commands: mpsc::Receiver<AgentCommand>) {
         let this = Arc::new(self);
         let (cancel, cancelled) = watch::channel(String::new());
+        let state = this.state.clone();
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(Duration::from_secs(10)).await;
+                state.send_modify(|state| state.beat = std::time::Instant::now());
+            }
+        });
         while let Some(command) = commands.recv().await {
             match command {
                 AgentCommand::Start(request, answer) => {
