@@ -161,7 +161,7 @@ impl StandIn {
                 let produced = tokio::task::spawn_blocking(produce).await.unwrap();
                 let stamp = produced.metadata["stamp"].as_str().unwrap().to_owned();
                 self.state.send_modify(|state| {
-                    for run in &mut state.running {
+                    if let Some(run) = &mut state.running {
                         run.snapshot = Some(produced.metadata.clone());
                         run.stage = Some("packing".to_owned());
                     }

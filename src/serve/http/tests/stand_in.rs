@@ -45,7 +45,7 @@ impl AgentFacts for StandInFacts {
             panic!("a fault on purpose");
         }
         let mut verdict = self.verdict.lock().unwrap().clone();
-        for newest in &mut verdict.newest {
+        if let Some(newest) = &mut verdict.newest {
             newest.age_seconds = (now - newest.stamp.time()).num_seconds();
         }
         Ok(verdict)
