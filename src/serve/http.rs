@@ -36,9 +36,12 @@ mod problem;
 mod quiet_front;
 mod routes;
 mod sessions;
+mod style;
 #[cfg(test)]
 mod tests;
 mod timed_stream;
+mod token_check;
+mod typed_body;
 mod views;
 
 use std::sync::{Arc, Mutex};

@@ -11,8 +11,9 @@ use axum::http::{HeaderValue, Response, StatusCode};
 use base64::Engine as _;
 use serde::Serialize;
 
-use super::pages::STYLE;
 use super::problem::HttpProblem;
+use super::style::STYLE;
+pub(super) use super::typed_body::with_type;
 
 const HTML: &str = "text/html; charset=utf-8";
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
@@ -28,19 +29,6 @@ static PAGE_POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
     // The text is ASCII, which every header can have.
     HeaderValue::from_str(&policy).unwrap_or(HeaderValue::from_static("default-src 'none'"))
 });
-
-/// Returns an answer with a body of this type.
-pub(super) fn with_type(
-    status: StatusCode,
-    content_type: &'static str,
-    body: impl Into<Body>,
-) -> Response<Body> {
-    let mut answer = Response::new(body.into());
-    *answer.status_mut() = status;
-    let content_type = HeaderValue::from_static(content_type);
-    answer.headers_mut().insert(CONTENT_TYPE, content_type);
-    answer
-}
 
 /// Returns `value` as JSON.
 pub(super) fn json(

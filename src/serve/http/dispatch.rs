@@ -1,6 +1,5 @@
 //! From a request to its answer.
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -17,11 +16,9 @@ use super::client::{Connected, HttpClient};
 use super::cross_site::{BodyKind, body_kind, check_origin};
 use super::problem::HttpProblem;
 use super::routes::{FoundRoute, Operation, Route, find, pairs};
+use super::token_check::{COOKIES, accepted};
 use super::{HttpParts, admin, answer, api, body, hosts, pages};
 use crate::base::panics::caught;
-
-/// Names of the session's cookie: without TLS, and with it.
-pub(super) const COOKIES: [&str; 2] = ["sealift_session", "__Host-sealift_session"];
 
 /// Answers a request. `shutdown`: true once the agent ends.
 pub(super) async fn answer(
@@ -184,24 +181,6 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = value.split_at_checked(SCHEME.len())?;
     let is_bearer = scheme.eq_ignore_ascii_case(SCHEME);
     (is_bearer && (token.is_empty() || token.starts_with(b" "))).then(|| token.trim_ascii())
-}
-
-/// Returns what `token` allows; counts it if it is wrong.
-pub(super) fn accepted(
-    http: &HttpParts,
-    tokens: &AccessTokens,
-    token: &[u8],
-    client: &HttpClient,
-) -> Result<AccessLevel, HttpProblem> {
-    let now = Instant::now();
-    let address = client.address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
-    if let Some(seconds) = http.attempts.locked_seconds(address, now) {
-        return Err(HttpProblem::too_many_attempts(seconds));
-    }
-    tokens.of(token).ok_or_else(|| {
-        http.attempts.count(address, now);
-        HttpProblem::unauthorized("token_wrong", "the token is not accepted")
-    })
 }
 
 /// Returns the ids in the cookies of a request.

@@ -8,6 +8,3 @@ mod small_pages;
 pub(super) use layout::problem;
 pub(super) use main_page::main;
 pub(super) use small_pages::{proof, run, snapshot, target};
-
-/// The style of all pages.
-pub(super) const STYLE: &str = include_str!("pages/style.css");

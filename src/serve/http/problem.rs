@@ -5,7 +5,7 @@ use axum::http::header::{ALLOW, HeaderName, LOCATION, RETRY_AFTER, WWW_AUTHENTIC
 use axum::http::{HeaderValue, Response, StatusCode};
 use serde_json::{Map, Value, json};
 
-use super::answer;
+use super::typed_body::with_type;
 use crate::jobs::error::JobError;
 use crate::serve::handle::CommandRefused;
 use crate::state::history::HistoryError;
@@ -143,7 +143,7 @@ impl HttpProblem {
     /// Returns the answer.
     pub(super) fn into_answer(self) -> Response<Body> {
         let text = self.document().to_string();
-        let mut answer = answer::with_type(self.status, "application/problem+json", text);
+        let mut answer = with_type(self.status, "application/problem+json", text);
         self.add_headers(&mut answer);
         answer
     }

@@ -12,7 +12,7 @@ use super::super::access::AccessLevel;
 use super::super::answer;
 use super::super::call::{FORM_TOKEN, HttpCall};
 use super::super::problem::HttpProblem;
-use super::STYLE;
+use super::super::style::STYLE;
 use crate::jobs::verdict::Severity;
 
 /// A page in the course of an answer.

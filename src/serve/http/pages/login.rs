@@ -12,9 +12,9 @@ use super::super::HttpParts;
 use super::super::answer;
 use super::super::call::{FORM_TOKEN, HttpCall, form_fields};
 use super::super::cross_site::BodyKind;
-use super::super::dispatch::{COOKIES, accepted};
 use super::super::problem::HttpProblem;
 use super::super::sessions::LIFETIME;
+use super::super::token_check::{COOKIES, accepted};
 use super::layout::PageParts;
 
 /// The field of the form that holds the token.
