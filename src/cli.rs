@@ -326,6 +326,7 @@ pub fn run() -> ExitCode {
         recorder,
         stream: events.clone().filter(|_| is_streamed),
         signers: OnceLock::new(),
+        unattended: OnceLock::new(),
     };
     let ready = match cli.command.describes_itself() {
         true => Ok(()),

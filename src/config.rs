@@ -22,6 +22,7 @@ mod recipients;
 pub mod remotes;
 mod restore_settings;
 mod schedule;
+mod serve_settings;
 mod show;
 mod source;
 mod value;
@@ -60,6 +61,8 @@ pub use proof::{ProofPart, ProofSettings};
 pub use recipients::Recipient;
 pub use restore_settings::{Preserve, RestoreSettings};
 pub use schedule::{CronLine, MissedRuns, Schedule};
+pub(crate) use serve_settings::parse_base_path;
+pub use serve_settings::{HistoryLimits, IpRange, ListenAddress, ServeConfig};
 pub use show::Setting;
 pub use value::{parse_age, parse_cron, parse_duration, parse_size};
 pub use write::{
@@ -120,6 +123,8 @@ pub struct Config {
     pub schedule: Schedule,
     /// Within what time `verify` must read back every archive; `None`: it need not.
     pub verify_max_age: Option<Duration>,
+    /// How the agent answers over HTTP, and what it keeps.
+    pub serve: ServeConfig,
     /// Commands around a run.
     pub hooks: RunHooks,
     /// How a restore in place is done.

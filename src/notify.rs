@@ -3,7 +3,6 @@
 //! What is sent has no path and no table in it: the caller sees to that. Nothing here decides what
 //! is sent, or keeps state. An error never contains a secret: no URL, no token, and no answer of a
 //! server that repeats one.
-#![allow(dead_code, reason = "the agent sends what the notifications decide")]
 
 mod command;
 mod email;

@@ -4,15 +4,17 @@
 //! [`scheduler`] decides and records; [`child`] is one run as a process; [`calendar`] says what is
 //! due. Everything that happens reaches the scheduler through one queue, [`wake`].
 
-mod after_change;
+pub(crate) mod after_change;
 pub(crate) mod agent;
 mod calendar;
 mod child;
 mod child_events;
 mod child_log;
 pub(crate) mod handle;
+pub(crate) mod http;
 pub(crate) mod log;
 pub(crate) mod metrics;
+mod own_facts;
 mod run_end;
 mod scheduler;
 mod service_manager;

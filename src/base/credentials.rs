@@ -1,5 +1,5 @@
-//! The environment variables that are for targets and notification channels only, so that no
-//! command of the configuration sees them.
+//! The environment variables that are for targets, notification channels and the agent only, so
+//! that no command of the configuration sees them.
 
 use std::ffi::OsStr;
 
@@ -15,9 +15,10 @@ const CREDENTIAL_PREFIXES: [&str; 7] = [
     "SEALIFT_NOTIFY_",
 ];
 /// Full names of further variables of that sort.
-const CREDENTIALS: [&str; 4] = [
+const CREDENTIALS: [&str; 5] = [
     "RSYNC_PASSWORD",
     "SEALIFT_PASSPHRASE_FILE",
+    "SEALIFT_TOKEN",
     "SEALIFT_WEBDAV_PASSWORD",
     "SEALIFT_WEBDAV_USER",
 ];

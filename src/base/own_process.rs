@@ -1,5 +1,4 @@
 //! Figures of this process, as the kernel has them in `/proc`.
-#![allow(dead_code, reason = "the parts that use it come next")]
 
 use std::fs;
 

@@ -43,6 +43,8 @@ pub(super) struct Context {
     pub(super) events: Option<Arc<EventSink>>,
     /// The report of the run, for `--events-fd`.
     pub(super) report: Arc<Mutex<RunReport>>,
+    /// The configuration of a run that no agent watches, whose messages this process sends.
+    pub(super) unattended: OnceLock<Config>,
     /// Records the run in the history of the host.
     pub(super) recorder: Arc<RunRecorder>,
     /// Takes events on standard output, in a command that answers with them.

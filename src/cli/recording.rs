@@ -5,8 +5,12 @@ use super::failure::{Failure, Outcome};
 use super::{Command, Context};
 use crate::base::clock;
 use crate::config::Config;
+use crate::jobs::notify::{RunNotifier, agent_is_running};
 use crate::jobs::run_history::Recording;
 use crate::jobs::run_report::{ReportedOutcome, RunReport};
+use crate::jobs::status::remembered_verdict;
+use crate::serve::after_change::write_metrics;
+use crate::state::history::{History, RunRow};
 
 /// Returns whether and how the runs of `command` are recorded. A run that changes nothing is none.
 pub(super) fn of(command: &Command) -> Recording {
@@ -32,9 +36,53 @@ pub(super) fn begin(context: &Context) {
         return;
     }
     // A configuration that is missing or wrong is the command's business.
-    if let Ok(found) = Config::find(context.config.as_deref()) {
-        context.begin_record(&found.config.state);
+    let Ok(found) = Config::find(context.config.as_deref()) else {
+        return;
+    };
+    let config = found.config;
+    context.recorder.keep(config.serve.history);
+    context.begin_record(&config.state);
+    if context.recorder.is_of_agent() || agent_is_running(&config.state) {
+        return;
     }
+    let config = context.unattended.get_or_init(|| config);
+    let now = clock::now();
+    if config.channels.is_empty() {
+        return;
+    }
+    // What cannot be read now is reported at the end.
+    if let (Some(row), Ok(verdict)) = (row(context, config), remembered_verdict(config, now)) {
+        RunNotifier::began(config, &verdict, &row, now);
+    }
+}
+
+/// Returns the run's row in the history.
+fn row(context: &Context, config: &Config) -> Option<RunRow> {
+    let id = lock(&context.report).id.clone();
+    let history = History::open_existing(&config.state).ok().flatten()?;
+    history.run(&id).ok().flatten()
+}
+
+/// Sends the messages of a run that no agent watches, and writes the metrics. Returns warnings.
+fn announce_end(context: &Context) -> Vec<String> {
+    let Some(config) = context.unattended.get() else {
+        return Vec::new();
+    };
+    let is_wanted = !config.channels.is_empty() || config.serve.textfile.is_some();
+    if !is_wanted || !config.state.is_dir() || agent_is_running(&config.state) {
+        return Vec::new();
+    }
+    let now = clock::now();
+    let verdict = match remembered_verdict(config, now) {
+        Ok(verdict) => verdict,
+        Err(error) => return vec![format!("no message is sent: {}", error.with_causes())],
+    };
+    let row = row(context, config);
+    let mut warnings = RunNotifier::of(config).ended(&verdict, row.as_ref(), now);
+    if let Err(error) = write_metrics(config, &verdict, now) {
+        warnings.push(error.with_causes());
+    }
+    warnings
 }
 
 /// Ends the report of the run and its row as the command ended.
@@ -49,6 +97,9 @@ pub(super) fn end(context: &Context, result: &Result<Outcome, Failure>) {
         context.recorder.withdraw();
     }
     for warning in context.recorder.end(&report) {
+        context.warn_now(&warning);
+    }
+    for warning in announce_end(context) {
         context.warn_now(&warning);
     }
 }

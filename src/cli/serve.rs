@@ -86,6 +86,8 @@ fn refused(error: ServeError) -> Failure {
         ServeError::Lock(ServeLockError::Taken { .. }) => {
             Some("stop that one first, or give this one a configuration with another `state`")
         }
+        ServeError::Listen(error) => error.next(),
+        ServeError::Address(_) => Some("an address is such as 127.0.0.1:8101, or unix:/PATH"),
         _ => None,
     };
     let failure = Failure::from_error(error);

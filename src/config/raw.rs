@@ -15,6 +15,7 @@ use super::preset::{self, RawSnapshots};
 use super::proof::RawProof;
 use super::restore_settings::{RawRestore, RestoreSettings};
 use super::schedule::RawSchedule;
+use super::serve_settings::{RawHistory, RawServe};
 use super::source::{RawSource, atocore_source, collect_sources, written_sources};
 use super::value::{ValueText, optional};
 use super::written::{TableKind, WrittenTable};
@@ -41,6 +42,8 @@ pub(super) struct RawConfig {
     pack: Option<RawPack>,
     spool: Option<RawSpool>,
     verify: Option<RawVerify>,
+    #[serde(default)]
+    serve: RawServe,
     hooks: Option<RawHooks>,
     restore: Option<RawRestore>,
     proof: Option<RawProof>,
@@ -122,6 +125,7 @@ pub(super) fn known_keys() -> KnownKeys {
             ("pack", keys_of::<RawPack>()),
             ("spool", keys_of::<RawSpool>()),
             ("verify", keys_of::<RawVerify>()),
+            ("serve", keys_of::<RawServe>()),
             ("hooks", keys_of::<RawHooks>()),
             ("restore", keys_of::<RawRestore>()),
             ("check", keys_of::<RawPostCheck>()),
@@ -131,6 +135,7 @@ pub(super) fn known_keys() -> KnownKeys {
         nested: [
             ("schedule.include", Nested::Free),
             ("target.retention", Nested::Known(keys_of::<RawRetention>())),
+            ("serve.history", Nested::Known(keys_of::<RawHistory>())),
             ("restore.map", Nested::Free),
         ]
         .into_iter()
@@ -225,6 +230,7 @@ impl RawConfig {
                 Some(raw) => optional(document, &raw.max_age, value::parse_age)?,
                 None => None,
             },
+            serve: self.serve.validate(document)?,
             hooks: match &self.hooks {
                 Some(raw) => raw.validate(document)?,
                 None => Default::default(),

@@ -115,6 +115,11 @@ pub(crate) fn open_catalog(config: &Config) -> Result<Option<Catalog>, JobError>
     Ok(path.exists().then(|| Catalog::open(&path)).transpose()?)
 }
 
+/// Opens the catalog to look into it, and changes nothing. Returns `None` before the first backup.
+pub(crate) fn look_into_catalog(config: &Config) -> Result<Option<Catalog>, JobError> {
+    Ok(Catalog::open_to_look(&config.state.join("catalog.db"))?)
+}
+
 /// Makes a temporary directory for the job `verb`, in `parent` if the operator chose one.
 pub(crate) fn scratch_dir(verb: &str, parent: Option<&Path>) -> Result<ScratchDir, JobError> {
     ScratchDir::make(verb, parent).map_err(|error| {

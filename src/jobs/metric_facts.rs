@@ -1,6 +1,5 @@
 //! The facts behind the metrics, read from history, catalog and state directory: no network, and
 //! nothing that only a running process remembers, so a restart changes none of them.
-#![allow(dead_code, reason = "the parts that use it come next")]
 
 use std::collections::BTreeMap;
 
@@ -39,7 +38,7 @@ pub(crate) struct MetricFacts {
     /// The configured notification channels, in their order.
     pub(crate) channels: Vec<ChannelFacts>,
     /// `None`: no agent asks.
-    pub(crate) agent: Option<AgentFacts>,
+    pub(crate) agent: Option<AgentFigures>,
 }
 
 /// The newest snapshot that this host made.
@@ -111,7 +110,7 @@ pub(crate) struct ChannelFacts {
 
 /// What only the agent knows of itself.
 #[derive(Debug, Clone)]
-pub(crate) struct AgentFacts {
+pub(crate) struct AgentFigures {
     /// When each job of its schedule is due next.
     pub(crate) next_due: Vec<(String, DateTime<Utc>)>,
     /// Whether it uses the newest configuration file.
@@ -141,7 +140,7 @@ pub(crate) struct ConfiguredChannel<'a> {
 pub(crate) fn gather(
     from: MetricSources<'_>,
     channels: &[ConfiguredChannel<'_>],
-    agent: Option<AgentFacts>,
+    agent: Option<AgentFigures>,
     now: DateTime<Utc>,
 ) -> Result<MetricFacts, JobError> {
     let config = from.config;

@@ -9,11 +9,6 @@
 //!
 //! The layer below sends ([`crate::notify`]); nothing that it gets has a path or a table in it
 //! ([`safe_text`]).
-#![allow(
-    dead_code,
-    unused_imports,
-    reason = "the agent and the commands call it"
-)]
 
 mod after_run;
 mod channel_evaluation;
@@ -31,10 +26,9 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 pub(crate) use after_run::{RunNotifier, agent_is_running};
-pub(crate) use deliver::{DeliveryReport, deliver, deliver_within};
-pub(crate) use edges::EdgeTiming;
-pub(crate) use evaluate::{evaluate, evaluate_with};
-pub(crate) use test_message::{ChannelTest, NotifyTestReport, send_tests};
+pub(crate) use deliver::deliver;
+pub(crate) use evaluate::evaluate;
+pub(crate) use test_message::{ChannelTest, send_tests};
 
 use crate::config::{Config, NotifyChannel};
 use crate::state::history::{History, HistoryError};
@@ -80,8 +74,8 @@ pub(crate) fn channel_states(
 }
 
 /// Returns the zone of the channel's quiet hours and of its weekly report.
-fn zone_of(_config: &Config, channel: &NotifyChannel) -> chrono_tz::Tz {
-    channel.zone.unwrap_or(chrono_tz::UTC)
+fn zone_of(config: &Config, channel: &NotifyChannel) -> chrono_tz::Tz {
+    channel.zone.unwrap_or(config.schedule.zone)
 }
 
 fn is_quiet(config: &Config, channel: &NotifyChannel, now: DateTime<Utc>) -> bool {

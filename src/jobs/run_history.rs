@@ -19,7 +19,7 @@ pub(crate) use dead::close_dead;
     unused_imports,
     reason = "the agent calls it with the limits of the configuration"
 )]
-pub(crate) use forget::{Forgotten, KeptHistory, forget};
+pub(crate) use forget::forget;
 pub(crate) use recorder::{Recording, RunRecorder};
 pub(crate) use show::{ListedRun, RunListRequest, ShownRun, list, show};
 pub(crate) use usual::usual_time;

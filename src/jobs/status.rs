@@ -41,7 +41,6 @@ use facts::FactSources;
 pub(crate) use last_run::{LastRun, RUNNING, UNFINISHED};
 use proof::{ProofFacts, proof_facts};
 pub(crate) use remembered::remembered_judgement;
-#[allow(unused_imports, reason = "the agent's parts use it")]
 pub(crate) use remembered::remembered_verdict;
 use restores::{RestoreOpenFinding, SafetyCopyReminder, open_restore, safety_copies};
 use session::Session;

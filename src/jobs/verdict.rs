@@ -5,7 +5,6 @@
 //!
 //! [`judge`](judge::judge) makes it from plain facts ([`observed`]), without looking at anything
 //! itself. docs/verdict.md has the table of the codes.
-#![allow(dead_code, reason = "the agent's parts use the rest")]
 
 mod host_rules;
 mod judge;

@@ -3,18 +3,24 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{broadcast, mpsc, watch};
+use tokio::task::JoinHandle;
 
+use super::after_change::Aftermath;
 use super::handle::{AgentHandle, AgentState};
+use super::http::access::TokenError;
+use super::http::listeners::{self, ListenError};
+use super::http::{self, AccessTokens, ClientLimits, HttpListener, HttpService};
 use super::log::AgentLog;
+use super::own_facts::OwnFacts;
 use super::scheduler::{Scheduler, SchedulerLinks};
 use super::signals;
 use super::timers::{self, WakeTimer};
 use super::wake::{Wake, Waker};
-use crate::config::Config;
+use crate::config::{Config, ListenAddress};
 use crate::state::history::{History, OperatorMark};
 use crate::state::serve_lock::{ServeLock, ServeLockError};
 
@@ -26,6 +32,8 @@ const MOST_WAKES: usize = 256;
 const MOST_COMMANDS: usize = 16;
 /// Events that a slow follower may be behind.
 const MOST_EVENTS: usize = 256;
+/// How long open connections are waited for at the end.
+const HTTP_END: Duration = Duration::from_secs(5);
 /// Stack of a thread: it waits for the most part.
 const STACK: usize = 1 << 20;
 
@@ -48,9 +56,18 @@ pub(crate) enum ServeError {
     /// A timer, a signal or a thread cannot be used.
     #[error("the agent cannot wait for what it has to do")]
     System(#[source] io::Error),
-    /// There is no HTTP.
-    #[error("cannot listen on {0}: this sealift answers no HTTP")]
-    NoHttp(String),
+    /// An address of `--listen` is none.
+    #[error("--listen: {0}")]
+    Address(String),
+    /// It cannot listen.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// A token cannot be used.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// The system has no random numbers.
+    #[error("no random numbers from the system: {0}")]
+    Random(getrandom::Error),
 }
 
 /// Serves until the agent is stopped, or until nothing is due any more. Returns the exit code that
@@ -73,7 +90,7 @@ pub(crate) fn serve(
 fn runtime() -> io::Result<Runtime> {
     Builder::new_multi_thread()
         .worker_threads(2)
-        .max_blocking_threads(4)
+        .max_blocking_threads(16)
         .thread_stack_size(STACK)
         .enable_all()
         .build()
@@ -112,9 +129,14 @@ async fn run(
         state: state.subscribe(),
         events: events.clone(),
     };
-    listen(&request, &handle)?;
+    let (end_http, shutdown) = watch::channel(false);
+    let http = match request.mode {
+        ServeMode::Serve => Some(listen(&request, &config, handle, shutdown, &log)?),
+        ServeMode::Once => None,
+    };
     log.info("started", format!("the agent serves {}", config.host));
     let links = SchedulerLinks {
+        aftermath: Aftermath::start(events.clone(), Arc::clone(&log)),
         state,
         events,
         waker,
@@ -134,6 +156,11 @@ async fn run(
         }
         pause = scheduler.pass();
     }
+    // Those who follow learn of the end.
+    let _ = end_http.send(true);
+    if let Some(http) = http {
+        let _ = tokio::time::timeout(HTTP_END, http).await;
+    }
     log.info("stopped", "the agent has ended");
     Ok(scheduler.worst())
 }
@@ -151,10 +178,33 @@ fn take_commands(waker: Waker) -> mpsc::Sender<super::handle::AgentCommand> {
     commands
 }
 
-/// Begins to answer over HTTP, with what `handle` shows.
-fn listen(request: &ServeRequest, _handle: &AgentHandle) -> Result<(), ServeError> {
-    match request.listen.first() {
-        Some(address) => Err(ServeError::NoHttp(address.clone())),
-        None => Ok(()),
+/// Begins to answer over HTTP, with what `handle` shows, until `shutdown` is true. Sockets that
+/// systemd passes come before `--listen`, and that before the configuration.
+fn listen(
+    request: &ServeRequest,
+    config: &Config,
+    handle: AgentHandle,
+    shutdown: watch::Receiver<bool>,
+    log: &Arc<dyn AgentLog>,
+) -> Result<JoinHandle<()>, ServeError> {
+    let tokens = AccessTokens::load(&config.serve)?;
+    let mut listeners = listeners::from_systemd(&tokens)?;
+    if listeners.is_empty() {
+        let given = request.listen.iter().map(|text| text.parse());
+        let given: Vec<ListenAddress> = given
+            .collect::<Result<_, _>>()
+            .map_err(ServeError::Address)?;
+        let addresses = match given.is_empty() {
+            true => &config.serve.listen,
+            false => &given,
+        };
+        listeners = listeners::bind(addresses, &tokens)?;
     }
+    for address in listeners.iter().filter_map(HttpListener::local_addr) {
+        log.info("listening", format!("http://{address}/ shows the status"));
+    }
+    let limits = ClientLimits::default();
+    let service = HttpService::start(handle, tokens, Arc::new(OwnFacts), limits)
+        .map_err(ServeError::Random)?;
+    Ok(tokio::spawn(http::serve(service, listeners, shutdown)))
 }

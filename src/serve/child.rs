@@ -175,7 +175,7 @@ fn words(config: &Config, request: &RunRequest) -> Vec<String> {
     }
     let takes_target = matches!(
         request.kind,
-        RunKind::CatchUp | RunKind::Verify | RunKind::Prune
+        RunKind::CatchUp | RunKind::Probe | RunKind::Verify | RunKind::Prune
     );
     if let Some(target) = request.target.as_ref().filter(|_| takes_target) {
         words.push(format!("--target={target}"));

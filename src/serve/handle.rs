@@ -2,7 +2,6 @@
 //!
 //! The scheduler alone starts and ends runs. HTTP asks it through an [`AgentHandle`], reads its
 //! newest state, and follows its events.
-#![allow(dead_code, reason = "the parts that use it come next")]
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -7,7 +7,6 @@
 //!
 //! Labels are names of the configuration and words of this program. No path, no URL and no name of
 //! a table is among them: metrics leave the host in clear.
-#![allow(dead_code, reason = "the parts that use it come next")]
 
 pub(crate) mod families;
 mod series;
@@ -25,7 +24,7 @@ use prometheus_client::registry::Registry;
 
 use super::handle::AgentState;
 use crate::base::own_process::ProcessFigures;
-use crate::jobs::metric_facts::{AgentFacts, MetricFacts};
+use crate::jobs::metric_facts::{AgentFigures, MetricFacts};
 use crate::jobs::verdict::Verdict;
 use families::{FAMILIES, MetricFamily, MetricKind, PROCESS};
 use series::{SeriesByName, SeriesValue, series};
@@ -72,10 +71,10 @@ impl MetricsFormat {
 }
 
 /// Returns what the agent knows of itself now.
-pub(crate) fn agent_facts(state: &AgentState) -> AgentFacts {
+pub(crate) fn agent_facts(state: &AgentState) -> AgentFigures {
     let due = state.schedule.iter();
     let due = due.filter_map(|job| Some((job.job.clone(), job.next?)));
-    AgentFacts {
+    AgentFigures {
         next_due: due.collect(),
         is_config_current: state.reload_error.is_none(),
         process: ProcessFigures::read(),

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use tokio::sync::{broadcast, oneshot, watch};
 
-use super::after_change::{Change, after_change};
+use super::after_change::{Aftermath, Change};
 use super::child_log;
 use super::handle::{
     AgentCommand, AgentEvent, AgentState, CommandRefused, RunRequest, ScheduledJob,
@@ -70,6 +70,7 @@ pub(super) struct SchedulerLinks {
     pub(super) events: broadcast::Sender<AgentEvent>,
     pub(super) waker: Waker,
     pub(super) log: Arc<dyn AgentLog>,
+    pub(super) aftermath: Aftermath,
 }
 
 /// A request that waits for the run under way to give way.
@@ -292,13 +293,12 @@ impl Scheduler {
         });
     }
 
-    fn changed(&self, ended: Option<&RunRow>, now: DateTime<Utc>) {
-        after_change(&Change {
-            config: &self.config,
-            history: self.journal.history(),
-            ended,
+    /// Passes on that a run began or ended, or that a minute passed.
+    fn changed(&self, run: Option<&RunRow>, now: DateTime<Utc>) {
+        self.links.aftermath.take(Change {
+            config: Arc::clone(&self.config),
+            run: run.cloned(),
             now,
-            events: &self.links.events,
         });
     }
 

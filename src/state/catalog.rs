@@ -27,6 +27,7 @@ mod row_checksum;
 mod scrub_history;
 mod snapshots;
 mod table;
+mod view;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -49,6 +50,7 @@ pub use publication_state::PublicationState;
 pub use scrub_history::ArchiveCheck;
 pub use snapshots::{KnownGroup, Publications, RunRecord, SnapshotOrigin, SnapshotRow};
 pub use table::ChunkTable;
+pub use view::PlacedArchives;
 
 /// Why the catalog cannot be used.
 #[derive(Debug, thiserror::Error)]

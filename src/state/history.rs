@@ -17,6 +17,7 @@ mod receipts;
 mod reserve;
 mod run_ends;
 mod runs;
+mod series;
 mod stages;
 mod upkeep;
 
@@ -38,6 +39,7 @@ pub use outbox::{NewOutboxItem, OutboxItem, OutboxTransaction};
 pub use receipts::{ReceiptLook, RememberedReceipt};
 pub use run_ends::NewestEnd;
 pub use runs::{EndedRun, NewRun, RunFilter, RunRow};
+pub use series::RunFigure;
 
 /// Name of the file in the state directory.
 const NAME: &str = "history.db";

@@ -42,6 +42,10 @@ pub(in crate::cli) const ENVIRONMENT: &[(&str, &str)] = &[
         "a file with an identity's passphrase, for use without a terminal",
     ),
     (
+        "SEALIFT_TOKEN",
+        "the agent's token, if no file of [serve] has it",
+    ),
+    (
         "SEALIFT_WEBDAV_USER, SEALIFT_WEBDAV_PASSWORD",
         "credentials of WebDAV targets",
     ),

@@ -29,11 +29,17 @@ pub(crate) fn agent_is_running(state: &Path) -> bool {
 }
 
 /// Sends the messages of one run. Nothing here fails the run: [`Self::ended`] returns warnings.
+#[derive(Debug)]
 pub(crate) struct RunNotifier<'a> {
     config: &'a Config,
 }
 
 impl<'a> RunNotifier<'a> {
+    /// Returns the notifier of a run whose begin is not sent.
+    pub(crate) fn of(config: &'a Config) -> Self {
+        Self { config }
+    }
+
     /// Notes the begin of the run `row`, whose row is in the history, and sends it on a thread of
     /// its own, so that the run does not wait. `verdict`: as it is before the run.
     pub(crate) fn began(

@@ -7,6 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use crate::base::ids::ulid_time;
+use crate::config::HistoryLimits;
 use crate::jobs::error::JobError;
 use crate::state::history::History;
 use crate::state::run_log::{logs_dir, run_of_log};
@@ -15,28 +16,6 @@ use crate::state::run_log::{logs_dir, run_of_log};
 const ALWAYS_KEPT: u32 = 50;
 /// Number of reports that are taken out at a time while the history is too large.
 const BATCH: u32 = 100;
-const DAY: u64 = 86_400;
-
-/// How long the history of runs stays.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct KeptHistory {
-    /// Age at which a run is forgotten.
-    pub(crate) runs: Duration,
-    /// Age at which the log of a run is deleted.
-    pub(crate) logs: Duration,
-    /// Bytes that the history and the logs may take together.
-    pub(crate) max_bytes: u64,
-}
-
-impl Default for KeptHistory {
-    fn default() -> Self {
-        Self {
-            runs: Duration::from_secs(400 * DAY),
-            logs: Duration::from_secs(90 * DAY),
-            max_bytes: 200_000_000,
-        }
-    }
-}
 
 /// What [`forget`] deleted.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -65,7 +44,7 @@ struct LogFile {
 /// their rows stay, each in about a hundred bytes.
 pub(crate) fn forget(
     history: &History,
-    kept: &KeptHistory,
+    kept: &HistoryLimits,
     now: DateTime<Utc>,
 ) -> Result<Forgotten, JobError> {
     let mut done = Forgotten::default();
@@ -197,7 +176,7 @@ mod tests {
         let all: Vec<String> = (1..=500)
             .map(|day| add(&history, day, "complete"))
             .collect();
-        let done = forget(&history, &KeptHistory::default(), at(500)).unwrap();
+        let done = forget(&history, &HistoryLimits::default(), at(500)).unwrap();
         assert_eq!(
             done,
             Forgotten {
@@ -212,10 +191,10 @@ mod tests {
         assert_eq!(left[400].run.id, all[99]);
         assert_eq!(log_ids(&history), all[409..]);
         // Nothing is left to do.
-        let done = forget(&history, &KeptHistory::default(), at(500)).unwrap();
+        let done = forget(&history, &HistoryLimits::default(), at(500)).unwrap();
         assert_eq!(done, Forgotten::default());
         // However old they are, fifty stay.
-        forget(&history, &KeptHistory::default(), at(5000)).unwrap();
+        forget(&history, &HistoryLimits::default(), at(5000)).unwrap();
         assert_eq!(history.runs(&Default::default()).unwrap().len(), 51);
         assert_eq!(log_ids(&history), [""; 0]);
     }
@@ -226,7 +205,7 @@ mod tests {
         let history = History::open(dir.path()).unwrap();
         let all: Vec<String> = (0..300).map(|day| add(&history, day, "complete")).collect();
         let used = history.used_bytes().unwrap();
-        let kept = KeptHistory {
+        let kept = HistoryLimits {
             runs: Duration::from_secs(400 * DAY),
             logs: Duration::from_secs(400 * DAY),
             max_bytes: used + 100_000,
@@ -241,7 +220,7 @@ mod tests {
             }
         );
         assert_eq!(log_ids(&history), all[200..]);
-        let kept = KeptHistory {
+        let kept = HistoryLimits {
             max_bytes: 0,
             ..kept
         };

@@ -10,12 +10,13 @@ use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 
-use super::{KeptHistory, RUN_VARIABLE, SENT_BYTES, close_dead, forget, message};
+use super::{RUN_VARIABLE, SENT_BYTES, close_dead, forget, message};
 use crate::base::clock;
 use crate::base::ids::is_ulid;
 use crate::base::lock::lock;
 use crate::base::process;
 use crate::base::progress::Stage;
+use crate::config::HistoryLimits;
 use crate::jobs::run_report::{ReportedOutcome, RunReport, StageRun};
 use crate::state::history::{EndedRun, History, HistoryError, NewRun};
 
@@ -56,6 +57,8 @@ struct Record {
     /// Whether the run has ended, or its row could not be begun: nothing more is written.
     is_over: bool,
     stages: StageTimes,
+    /// How long the history is kept.
+    limits: HistoryLimits,
 }
 
 #[derive(Debug)]
@@ -72,13 +75,24 @@ impl RunRecorder {
                 open: None,
                 is_over: recording == Recording::Off,
                 stages: StageTimes::default(),
+                limits: HistoryLimits::default(),
             }),
         }
+    }
+
+    /// Whether the agent began the run.
+    pub(crate) fn is_of_agent(&self) -> bool {
+        self.recording == Recording::OfAgent
     }
 
     /// Whether the run is not recorded.
     pub(crate) fn is_off(&self) -> bool {
         self.recording == Recording::Off
+    }
+
+    /// Keeps the history as long as the configuration says.
+    pub(crate) fn keep(&self, limits: HistoryLimits) {
+        lock(&self.record).limits = limits;
     }
 
     /// Begins the row of the run in the history of the state directory `dir`. Does nothing if that
@@ -184,7 +198,7 @@ impl RunRecorder {
         let is_backup = self.recording == Recording::Own && report.kind == "backup";
         let has_time = report.outcome != Some(ReportedOutcome::Cancelled);
         if is_backup && has_time && warnings.is_empty() {
-            let forgotten = forget(&open.history, &KeptHistory::default(), clock::now());
+            let forgotten = forget(&open.history, &record.limits, clock::now());
             warnings.extend(forgotten.err().map(|error| {
                 let why = error.with_causes();
                 format!("old runs could not be taken out of the history: {why}")

@@ -16,11 +16,12 @@ use crate::base::fs;
 use crate::base::ids::{ARCHIVES, Hash};
 use crate::config::{Config, TargetConfig};
 use crate::jobs::error::JobError;
+use crate::jobs::notify::channel_states;
 use crate::jobs::push::PresentSigner;
 use crate::jobs::shrunk::ShrinkFinding;
 use crate::jobs::verdict::observed::{
-    Observed, ObservedDisk, ObservedFailure, ObservedRestore, ObservedSchedule, ObservedSnapshot,
-    ObservedSpool, ObservedTarget, ObservedWaiting, RestoreProcess, TargetReach,
+    Observed, ObservedChannel, ObservedDisk, ObservedFailure, ObservedRestore, ObservedSchedule,
+    ObservedSnapshot, ObservedSpool, ObservedTarget, ObservedWaiting, RestoreProcess, TargetReach,
 };
 use crate::keys::recipients::Recipients;
 use crate::state::catalog::{Catalog, PublicationState};
@@ -136,12 +137,31 @@ pub(crate) fn gather(sources: &FactSources<'_>) -> Result<Observed, JobError> {
         verify_max_age: config
             .verify_max_age
             .and_then(|most| TimeDelta::from_std(most).ok()),
-        channels: Vec::new(),
+        channels: channels(config, history)?,
         proof: observed_proof(sources)?,
         acknowledgements: acknowledgements.unwrap_or_default(),
         first_seen: seen.unwrap_or_default().into_iter().collect(),
         ..Observed::nothing(now)
     })
+}
+
+fn channels(
+    config: &Config,
+    history: Option<&History>,
+) -> Result<Vec<ObservedChannel>, HistoryError> {
+    let Some(history) = history else {
+        return Ok(Vec::new());
+    };
+    let states = channel_states(history, config)?.into_iter();
+    Ok(states
+        .map(|state| ObservedChannel {
+            name: state.name,
+            failing: state
+                .failing_since
+                .zip(state.error)
+                .map(|(since, error)| ObservedFailure { since, error }),
+        })
+        .collect())
 }
 
 /// Returns the time between the next two backups; `None` without a schedule.

@@ -13,7 +13,6 @@ use crate::jobs::signer_change::present_signer;
 use crate::jobs::verdict::{Judged, Verdict, judge};
 
 /// Returns the verdict from what this host remembers.
-#[allow(dead_code, reason = "the agent's parts use it")]
 pub(crate) fn remembered_verdict(config: &Config, now: DateTime<Utc>) -> Result<Verdict, JobError> {
     remembered_judgement(config, now).map(|judged| judged.verdict)
 }

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use crate::base::ids::Stamp;
-use crate::jobs::metric_facts::{AgentFacts, ChannelFacts, KindFacts, MetricFacts, TargetFacts};
+use crate::jobs::metric_facts::{AgentFigures, ChannelFacts, KindFacts, MetricFacts, TargetFacts};
 use crate::jobs::verdict::{KeyAlive, Severity, Verdict};
 
 /// A value as the output has it: whole numbers stay whole.
@@ -14,14 +14,6 @@ use crate::jobs::verdict::{KeyAlive, Severity, Verdict};
 pub(crate) enum SeriesValue {
     Whole(i64),
     Part(f64),
-}
-
-/// One series of a metric.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Series {
-    /// In the order of the metric's labels.
-    pub(crate) labels: Vec<String>,
-    pub(crate) value: SeriesValue,
 }
 
 /// The series by the metric's name, and within it by their labels: no two have the same.
@@ -246,7 +238,7 @@ fn of_channel(all: &mut SeriesByName, channel: &ChannelFacts) {
     all.put(name, &[&channel.name], success);
 }
 
-fn of_agent(all: &mut SeriesByName, agent: &AgentFacts) {
+fn of_agent(all: &mut SeriesByName, agent: &AgentFigures) {
     let current = agent.is_config_current;
     all.put("sealift_config_last_reload_successful", &[], current);
     let process = agent.process;

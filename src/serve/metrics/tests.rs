@@ -59,7 +59,7 @@ impl Host {
         Catalog::open(&self.dir.path().join("catalog.db")).unwrap()
     }
 
-    fn facts(&self, catalog: Option<&Catalog>, agent: Option<AgentFacts>) -> MetricFacts {
+    fn facts(&self, catalog: Option<&Catalog>, agent: Option<AgentFigures>) -> MetricFacts {
         let from = MetricSources {
             config: &self.config,
             history: Some(&self.history),
@@ -149,8 +149,8 @@ fn ended(at: DateTime<Utc>, outcome: &str, code: Option<i32>, sequence: Option<u
     }
 }
 
-fn agent() -> AgentFacts {
-    AgentFacts {
+fn agent() -> AgentFigures {
+    AgentFigures {
         next_due: vec![("verify".to_owned(), at(3600))],
         is_config_current: false,
         process: ProcessFigures::read(),

@@ -34,11 +34,6 @@ impl RunJournal {
         }
     }
 
-    /// Returns the history, if it could be used the last time.
-    pub(super) fn history(&self) -> Option<&History> {
-        self.history.as_ref()
-    }
-
     /// Uses the history. `None`: that failed, which is logged once.
     pub(super) fn with<T>(
         &mut self,
