@@ -29,7 +29,7 @@ pub(super) enum KeyCommand {
     /// Check that an identity can decrypt for these recipients
     Check(CheckArgs),
     /// Show that an identity exists: open the newest snapshot's index, and leave a signed receipt
-    Prove(prove::ProveArgs),
+    Prove(Box<prove::ProveArgs>),
 }
 
 #[derive(Debug, Args)]
