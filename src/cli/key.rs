@@ -35,7 +35,7 @@ pub(super) enum KeyCommand {
     /// Show which recipients decrypt which snapshots on a target
     Recipients(recipients::RecipientsArgs),
     /// Show that an identity exists: open the newest snapshot's index, and leave a signed receipt
-    Prove(prove::ProveArgs),
+    Prove(Box<prove::ProveArgs>),
 }
 
 #[derive(Debug, Args)]

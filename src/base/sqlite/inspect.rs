@@ -182,7 +182,7 @@ fn schema(conn: &Connection, names: &[String]) -> Hash {
         .map(|name| {
             let sql = format!("SELECT * FROM {} LIMIT 0", quoted(name));
             let columns = conn.prepare(&sql).map(|statement| {
-                let names = statement.column_names().into_iter();
+                let names = statement.column_names();
                 names.map(str::to_owned).collect()
             });
             (name, columns.unwrap_or_default())

@@ -137,9 +137,11 @@ fn a_receipt_of_a_listed_driller_proves_its_snapshot() {
 fn every_forgery_is_refused_by_its_reason() {
     use ReceiptRefusal as No;
     type Change = fn(&mut Receipt);
+    type Expected = fn(&No) -> bool;
+    type ForgedCase = (&'static str, Change, Expected);
     let scene = Scene::new();
     let stranger = Signer::generate("stranger").unwrap();
-    let cases: [(&str, Change, fn(&No) -> bool); 10] = [
+    let cases: [ForgedCase; 10] = [
         (
             "other host",
             |r| r.host = "other".parse().unwrap(),
