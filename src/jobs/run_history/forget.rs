@@ -206,8 +206,8 @@ mod tests {
         let all: Vec<String> = (0..300).map(|day| add(&history, day, "complete")).collect();
         let used = history.used_bytes().unwrap();
         let kept = HistoryLimits {
-            runs: Duration::from_secs(400 * DAY),
-            logs: Duration::from_secs(400 * DAY),
+            runs: Duration::from_secs(400 * 86_400),
+            logs: Duration::from_secs(400 * 86_400),
             max_bytes: used + 100_000,
         };
         let done = forget(&history, &kept, at(300)).unwrap();

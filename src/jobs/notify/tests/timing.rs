@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use super::stubs::{Servers, Stub};
 use super::{World, at, begin, end, finding, run_id, verdict};
 use crate::config::NotifyEvent;
-use crate::jobs::notify::{
-    EdgeTiming, RunNotifier, agent_is_running, channel_states, deliver_within, evaluate_with,
-};
+use crate::jobs::notify::deliver::deliver_within;
+use crate::jobs::notify::edges::EdgeTiming;
+use crate::jobs::notify::evaluate::evaluate_with;
+use crate::jobs::notify::{RunNotifier, agent_is_running, channel_states};
 use crate::jobs::verdict::FindingCode::{
     ChannelFailed, DiskLow, RunFailed, Shrunk, TargetBehind, TargetStale,
 };

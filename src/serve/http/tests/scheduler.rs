@@ -155,6 +155,7 @@ impl StandIn {
                         now: clock::now(),
                         previous: None,
                         taken: Default::default(),
+                        reread: Default::default(),
                     };
                     producer::produce(&config, &request, &Silent).unwrap()
                 };
