@@ -110,7 +110,7 @@ fn print_units(host: &Host, config: &Path, name: &str, dir: &Path) -> String {
         let path = dir.join(path.strip_prefix("/etc/systemd/system/").unwrap());
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text("text")).unwrap();
-        if file["part"] == Value::from("drop_in") {
+        if file["part"] == "drop_in" {
             drop_in = text("text");
         }
     }
