@@ -27,6 +27,7 @@ pub(crate) mod pin;
 pub(crate) mod prune;
 pub mod push;
 pub(crate) mod rebuild_catalog;
+pub(crate) mod receipt_origin;
 pub(crate) mod receipts;
 pub(crate) mod recovery_files;
 pub mod repair;
