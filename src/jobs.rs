@@ -32,6 +32,7 @@ pub(crate) mod pin;
 pub(crate) mod prune;
 pub mod push;
 pub(crate) mod rebuild_catalog;
+pub(crate) mod receipt_origin;
 pub(crate) mod receipts;
 pub(crate) mod recipients;
 pub(crate) mod recovery_files;

@@ -10,24 +10,22 @@ use super::Context;
 use super::confinement;
 use super::failure::{Failure, Outcome};
 use super::key::prompt;
-use super::named_place;
 use super::output::{self, count, size};
-use super::receipt_signer::{ReceiptSigner, SignerArgs};
+use super::receipt_signer::{ReceiptSigner, SignerArgs, load_config, receipt_target};
 use super::target_args::RemoteArgs;
 use crate::base::ids::HostName;
 use crate::base::openat::Dir;
 use crate::config::{
-    CHECK_TIMEOUT, CommandLine, ConfigError, DrillConfig, DrillSnapshot, PostCheck, PostCheckKind,
-    RANDOM_OLDER, SERVICE_TIMEOUT,
+    CHECK_TIMEOUT, CommandLine, DrillConfig, DrillSnapshot, PostCheck, PostCheckKind, RANDOM_OLDER,
+    SERVICE_TIMEOUT,
 };
-use crate::format::receipt::{ReceiptOutcome, ReceiptTarget, target_id};
+use crate::format::receipt::ReceiptOutcome;
 use crate::jobs::context::{FrontEnd as _, runtime};
 use crate::jobs::drill::{
     self, AfterDrill, DrillPlace, DrillReport, DrillRequest, DrillService, DrillTurn, ReceiptUpload,
 };
 use crate::jobs::init::write_new_file;
 use crate::restore::open::Identities;
-use crate::storage::{self, TargetSpec};
 
 #[derive(Debug, Args)]
 pub(super) struct DrillArgs {
@@ -100,7 +98,7 @@ pub(super) fn run(context: &Context, args: &DrillArgs) -> Result<Outcome, Failur
     };
     let signer = ReceiptSigner::load(&args.signer, config)?;
     let identities = identities(&args.identity, config)?;
-    let settings = Settings::of(args, config)?;
+    let settings = DrillSettings::of(args, config)?;
     let remotes: Vec<RemoteArgs> = froms
         .iter()
         .map(|from| remote(args, config, from))
@@ -166,20 +164,6 @@ pub(super) fn run(context: &Context, args: &DrillArgs) -> Result<Outcome, Failur
     })
 }
 
-/// Returns the configuration of this machine for drills, if it has one. That of a host is none.
-pub(super) fn load_config(context: &Context) -> Result<Option<DrillConfig>, Failure> {
-    match DrillConfig::find(context.config.as_deref()) {
-        Ok((config, warnings)) => {
-            for warning in warnings {
-                output::tell(format_args!("warning: {warning}"));
-            }
-            Ok(Some(config))
-        }
-        Err(ConfigError::NotFound { .. } | ConfigError::ForHosts { .. }) => Ok(None),
-        Err(error) => Err(Failure::usage(error)),
-    }
-}
-
 fn identities(given: &[PathBuf], config: Option<&DrillConfig>) -> Result<Identities, Failure> {
     let files = match (given.is_empty(), config) {
         (true, Some(config)) => config.identities.clone(),
@@ -195,14 +179,14 @@ fn identities(given: &[PathBuf], config: Option<&DrillConfig>) -> Result<Identit
 }
 
 /// What the command line says, or else the configuration.
-struct Settings {
+struct DrillSettings {
     turn: DrillTurn,
     scratch: Option<PathBuf>,
     service: Option<DrillService>,
     base_url: Option<String>,
 }
 
-impl Settings {
+impl DrillSettings {
     /// Whether the operator's commands run, which write wherever they like.
     fn runs_commands(&self, config: Option<&DrillConfig>) -> bool {
         let mut checks = config.iter().flat_map(|config| &config.checks);
@@ -278,7 +262,7 @@ fn remote(args: &DrillArgs, config: Option<&DrillConfig>, from: &str) -> RemoteA
 }
 
 /// Returns the directories in which a drill writes, in addition to the places.
-fn written_dirs(args: &DrillArgs, settings: &Settings) -> Vec<Dir> {
+fn written_dirs(args: &DrillArgs, settings: &DrillSettings) -> Vec<Dir> {
     let output = args.output.as_ref().map(|file| match file.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
         _ => PathBuf::from("."),
@@ -297,31 +281,6 @@ async fn open(context: &Context, remote: &RemoteArgs) -> Result<DrillPlace, Fail
         folder: opened.folder,
         chain: opened.chain,
     })
-}
-
-/// Returns how receipts name the place: by the remote's name, or the kind of the target.
-pub(super) fn receipt_target(remote: &RemoteArgs) -> Result<ReceiptTarget, Failure> {
-    let (spec, _) = remote
-        .source()?
-        .ok_or_else(|| Failure::usage("no place of backups is given"))?;
-    let place = storage::place_without_user(&spec).map_err(Failure::usage)?;
-    let from = remote.from.as_deref().unwrap_or_default();
-    Ok(ReceiptTarget {
-        name: match named_place::is_name(from) {
-            true => from.to_owned(),
-            false => kind_of(&spec).to_owned(),
-        },
-        id: target_id(&place),
-    })
-}
-
-/// Returns the kind of a target: a URL may name what no other reader of the target should know.
-fn kind_of(spec: &TargetSpec) -> &str {
-    match spec.url.split_once("://") {
-        _ if storage::folder_path(&spec.url).is_some() => "folder",
-        Some((scheme, _)) => scheme,
-        None => "rsync",
-    }
 }
 
 fn require_one_host(places: &[DrillPlace]) -> Result<(), Failure> {

@@ -10,7 +10,6 @@
 mod choose;
 mod databases;
 mod failure;
-mod recipients;
 mod report;
 mod rotation;
 mod service;
@@ -25,6 +24,7 @@ use tokio::runtime::Runtime;
 use super::context::FrontEnd;
 use super::error::JobError;
 use super::key_proof::SignedReceipt;
+use super::receipt_origin::{proven_recipients, this_machine, tool};
 use super::receipts::{ReceiptKnowledge, read_receipts};
 use crate::base::clock;
 use crate::base::error_chain::with_causes;
@@ -38,7 +38,6 @@ use crate::format::signature::{Signer, Trust};
 use crate::repository::HostFolder;
 use crate::restore::open::Identities;
 use choose::Choice;
-pub(crate) use recipients::proven_recipients;
 pub(crate) use report::DrillReport;
 use rotation::PastDrill;
 use work::{Rehearsal, rehearse};
@@ -245,16 +244,4 @@ fn receipt_of(
         receipt.attest(salt);
     }
     receipt
-}
-
-/// Returns the program, as receipts name it.
-pub(crate) fn tool() -> String {
-    format!("sealift {}", env!("CARGO_PKG_VERSION"))
-}
-
-/// Returns the machine as receipts about `host` name it: zeros if it has no id.
-pub(crate) fn this_machine(host: &crate::base::ids::HostName) -> String {
-    let dir = crate::base::user_dirs::sealift_dir().unwrap_or_else(std::env::temp_dir);
-    let id = crate::state::machine::machine_id(host, &dir);
-    id.unwrap_or_else(|_| "0".repeat(32))
 }

@@ -12,8 +12,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::drill::{proven_recipients, this_machine, tool};
 use super::error::JobError;
+use super::receipt_origin::{proven_recipients, this_machine, tool};
 use crate::base::clock;
 use crate::base::fs::write_new;
 use crate::base::ids::{Hash, HostName, ObjectKey, Stamp};
@@ -331,7 +331,7 @@ pub(crate) fn read_receipt(path: &Path) -> Result<SignedReceipt, JobError> {
     let bytes = read(path)?;
     let wrong = |what: String| {
         JobError::request(format!("{} is no receipt: {what}", path.display()))
-            .with_next("give the file that `sealift key prove --archive … --output FILE` wrote")
+            .with_next("give the file that `sealift key prove --archive ... --output FILE` wrote")
     };
     let both: ReceiptOnStick =
         serde_json::from_slice(&bytes).map_err(|error| wrong(error.to_string()))?;

@@ -85,7 +85,8 @@ impl TargetReceipts {
         }
     }
 
-    /// Keeps of those about one snapshot by one principal from one target the newest.
+    /// Keeps of those about one snapshot and the same keys, by one principal from one target, the
+    /// newest.
     fn drop_duplicates(&mut self) {
         self.believed
             .sort_by_key(|one| std::cmp::Reverse(one.judged.receipt.finished_at));
@@ -93,7 +94,9 @@ impl TargetReceipts {
         self.believed.retain(|one| {
             let receipt = &one.judged.receipt;
             let (target, by) = (receipt.target.id.clone(), receipt.by.clone());
-            seen.insert((receipt.kind, receipt.core, target, by))
+            // One signer may prove several keys with one snapshot.
+            let keys = receipt.recipients.clone();
+            seen.insert((receipt.kind, receipt.core, target, by, keys))
         });
     }
 }

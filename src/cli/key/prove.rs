@@ -6,9 +6,8 @@ use std::sync::Arc;
 use clap::Args;
 use serde_json::json;
 
-use super::super::drill::{load_config, receipt_target};
 use super::super::output;
-use super::super::receipt_signer::{ReceiptSigner, SignerArgs};
+use super::super::receipt_signer::{ReceiptSigner, SignerArgs, load_config, receipt_target};
 use super::super::target_args::{Remote, RemoteArgs};
 use super::{Context, Failure, Outcome, prompt};
 use crate::config::DrillConfig;

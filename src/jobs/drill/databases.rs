@@ -3,8 +3,7 @@
 
 use std::path::Path;
 
-use super::failure::code;
-use super::report::DrillProblem;
+use super::failure::{DrillProblem, code};
 use crate::base::error_chain::with_causes;
 use crate::base::sqlite::{self, Budget, Depth, Inspection};
 use crate::format::index::DatabaseRecord;

@@ -1,5 +1,7 @@
 //! What a failed restore says about the snapshot, as codes for receipts: no paths.
 
+use serde::Serialize;
+
 use crate::restore::{ArchiveError, Damaged, ExtractError, PlanError, RestoreError};
 use crate::storage::ErrorKind;
 
@@ -19,6 +21,24 @@ pub(super) mod code {
     pub(in crate::jobs) const START_FAILED: &str = "start_failed";
     pub(in crate::jobs) const CHECK_FAILED: &str = "check_failed";
     pub(in crate::jobs) const STOP_FAILED: &str = "stop_failed";
+}
+
+/// What went wrong in a drill.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct DrillProblem {
+    /// For the receipt.
+    pub(crate) code: String,
+    /// For the operator of the drill; it may name paths.
+    pub(crate) text: String,
+}
+
+impl DrillProblem {
+    pub(super) fn new(code: &str, text: impl Into<String>) -> Self {
+        Self {
+            code: code.to_owned(),
+            text: text.into(),
+        }
+    }
 }
 
 /// Returns the codes if the snapshot is to blame for the error. `None`: the circumstances are, such

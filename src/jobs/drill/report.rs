@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::DrillPlace;
+use super::failure::DrillProblem;
 use super::work::Rehearsal;
 use crate::base::ids::{HostName, Stamp};
 use crate::checks::CheckResult;
@@ -10,24 +11,6 @@ use crate::format::receipt::{
     Receipt, ReceiptOutcome, ReceiptTarget, ReceiptTimes, RestoredTotals,
 };
 use crate::jobs::key_proof::SignedReceipt;
-
-/// What went wrong in a drill.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct DrillProblem {
-    /// For the receipt.
-    pub(crate) code: String,
-    /// For the operator of the drill; it may name paths.
-    pub(crate) text: String,
-}
-
-impl DrillProblem {
-    pub(super) fn new(code: &str, text: impl Into<String>) -> Self {
-        Self {
-            code: code.to_owned(),
-            text: text.into(),
-        }
-    }
-}
 
 /// What a drill did.
 #[derive(Debug, Serialize)]

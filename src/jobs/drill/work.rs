@@ -8,8 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 
 use super::databases::check_all;
-use super::failure::{self, code};
-use super::report::DrillProblem;
+use super::failure::{self, DrillProblem, code};
 use super::service::StartedService;
 use super::{AfterDrill, DrillPlace, DrillRequest};
 use crate::base::error_chain::with_causes;

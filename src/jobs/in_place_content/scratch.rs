@@ -66,8 +66,8 @@ impl ContentScratch {
         scratch_dir("push", parent).map(Self::owed)
     }
 
-    /// Makes a directory for a drill, in `parent` if the operator chose one. Removes those of drills
-    /// that were killed.
+    /// Makes a directory for a drill, in `parent` if the operator chose one. Removes those of
+    /// drills that were killed.
     pub(crate) fn for_drill(parent: Option<&Path>) -> Result<Self, JobError> {
         drill_dir("drill", parent).map(Self::owed)
     }

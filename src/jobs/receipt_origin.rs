@@ -1,6 +1,9 @@
-//! Whose identities opened a snapshot.
+//! What receipts say of the machine that made them, and of the identities that it has.
 
+use crate::base::ids::HostName;
+use crate::base::user_dirs;
 use crate::restore::open::Identities;
+use crate::state::machine::machine_id;
 
 /// Returns those of `sealed_to` whose identities are known to exist once the given `identities`
 /// opened what is sealed to them.
@@ -36,4 +39,16 @@ fn by_plugin(identities: &Identities, sealed_to: &[String]) -> Option<String> {
         (Some(only), None) => Some(only.clone()),
         _ => None,
     }
+}
+
+/// Returns the program, as receipts name it.
+pub(crate) fn tool() -> String {
+    format!("sealift {}", env!("CARGO_PKG_VERSION"))
+}
+
+/// Returns the machine as receipts about `host` name it: zeros if it has no id.
+pub(crate) fn this_machine(host: &HostName) -> String {
+    let dir = user_dirs::sealift_dir().unwrap_or_else(std::env::temp_dir);
+    let id = machine_id(host, &dir);
+    id.unwrap_or_else(|_| "0".repeat(32))
 }
