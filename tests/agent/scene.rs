@@ -32,7 +32,7 @@ impl Scene {
         fs::write(host.data().join("notes.txt"), "hello").unwrap();
         fs::create_dir(host.path("second")).unwrap();
         let tables = format!(
-            "\n[[target]]\nname = \"second\"\nurl = \"./second\"\n\n[schedule]\njitter = \"0s\"\n{schedule}\n\n{more}\n"
+            "\n[[target]]\nname = \"second\"\nurl = \"./second\"\n\n[serve]\nlisten = []\n\n[schedule]\njitter = \"0s\"\n{schedule}\n\n{more}\n"
         );
         fs::write(host.path("c.toml"), host.config() + &tables).unwrap();
         let anchor = clock::since_boot();
