@@ -47,8 +47,9 @@ pub(super) struct PruneArgs {
         value_parser = exact_name,
     )]
     forget: Vec<String>,
-    /// Delete every snapshot that this recipient can decrypt, in full or in part, and no other; without --yes
-    /// it only shows them. The newest snapshot stays: `backup --reseal` makes one that the recipient cannot decrypt
+    /// Delete every snapshot that this recipient can decrypt, in full or in part, and no other;
+    /// without --yes it only shows them. The newest snapshot stays: `backup --reseal` makes one
+    /// that the recipient cannot decrypt
     #[arg(
         long,
         value_name = "RECIPIENT",

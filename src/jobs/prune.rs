@@ -51,8 +51,8 @@ pub(crate) struct TargetPruneRequest {
     /// Snapshots to delete, and no others: stamps, sequences, or the last 16 digits of manifests'
     /// names. Empty: the policy decides.
     pub(crate) forget: Vec<String>,
-    /// Delete the snapshots that this recipient opens, in full or in part, and no others. `None`: it
-    /// does not matter who opens them.
+    /// Delete the snapshots that this recipient opens, in full or in part, and no others. `None`:
+    /// it does not matter who opens them.
     pub(crate) sealed_to: Option<String>,
     /// The host never pushes again, so archives need not wait for it.
     pub(crate) gone: bool,

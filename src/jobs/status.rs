@@ -201,22 +201,19 @@ pub(crate) fn run(
         findings: shrunk,
         restore_open: open_restore(config),
         safety_copies: safety_copies(config),
-        proof: remembered_proof(config, catalog.as_ref(), front),
+        proof: remembered_proof(config, history.as_ref(), catalog.as_ref(), front),
     })
 }
 
 /// Returns what is known of proofs. If it cannot be read, that is a warning.
 fn remembered_proof(
     config: &Config,
+    history: Option<&History>,
     catalog: Option<&Catalog>,
     front: &dyn FrontEnd,
 ) -> Option<ProofFacts> {
-    let read = || {
-        let history = History::open_existing(&config.state)?;
-        let facts = history.map(|history| proof_facts(config, &history, catalog));
-        facts.transpose()
-    };
-    read().unwrap_or_else(|error: JobError| {
+    let facts = history.map(|history| proof_facts(config, history, catalog));
+    facts.transpose().unwrap_or_else(|error: JobError| {
         front.warn(&error.with_causes());
         None
     })

@@ -101,8 +101,8 @@ impl Identities {
         }
     }
 
-    /// Returns the text of the identity file at `path`, decrypted if a passphrase protects it: for a
-    /// copy on paper.
+    /// Returns the text of the identity file at `path`, decrypted if a passphrase protects it: for
+    /// a copy on paper.
     pub fn decrypted_text(
         path: &Path,
         prompt: &Arc<dyn Prompt>,

@@ -138,7 +138,7 @@ pub(crate) fn gather(sources: &FactSources<'_>) -> Result<Observed, JobError> {
             .verify_max_age
             .and_then(|most| TimeDelta::from_std(most).ok()),
         channels: channels(config, history)?,
-        proof: observed_proof(sources)?,
+        proof: observed_proof(config, history, sources.catalog)?,
         acknowledgements: acknowledgements.unwrap_or_default(),
         first_seen: seen.unwrap_or_default().into_iter().collect(),
         ..Observed::nothing(now)

@@ -2,19 +2,23 @@
 
 use chrono::TimeDelta;
 
-use super::facts::FactSources;
 use super::proof::{KeyProof, ProofFacts, ProofReceipt, ProofResult, proof_facts};
 use crate::config::Config;
 use crate::jobs::error::JobError;
 use crate::jobs::verdict::observed::{
     ObservedKey, ObservedProof, ObservedReceipt, ProofLimits, ProofScope, ReceiptResult,
 };
+use crate::state::catalog::Catalog;
+use crate::state::history::History;
 
 /// Gathers the facts.
-pub(super) fn observed_proof(sources: &FactSources<'_>) -> Result<ObservedProof, JobError> {
-    let config = sources.config;
-    let facts = match sources.history {
-        Some(history) => proof_facts(config, history, sources.catalog)?,
+pub(super) fn observed_proof(
+    config: &Config,
+    history: Option<&History>,
+    catalog: Option<&Catalog>,
+) -> Result<ObservedProof, JobError> {
+    let facts = match history {
+        Some(history) => proof_facts(config, history, catalog)?,
         None => ProofFacts::default(),
     };
     let first_snapshot = facts.first_snapshot;

@@ -107,7 +107,8 @@ impl Session<'_> {
             before: looks.shown(&target.name).unwrap_or_default(),
         };
         let mut seen = look::look(&opened, expected).await?;
-        if let Some(chain) = &seen.chain {
+        let can_remember = self.history.is_some() && self.catalog.is_some();
+        if let Some(chain) = seen.chain.as_ref().filter(|_| can_remember) {
             let folder = HostFolder::new(opened.target.clone(), self.config.host.clone());
             let place = (target.name.as_str(), &folder);
             if let Err(error) = look_at_receipts(self.config, place, chain, self.front).await {

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::body::Body;
-use axum::http::header::{ACCEPT, AUTHORIZATION, COOKIE, HOST};
-use axum::http::{HeaderMap, Method, Request, Response, StatusCode};
+use axum::http::header::{ACCEPT, AUTHORIZATION, CONNECTION, COOKIE, HOST};
+use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use bytes::Bytes;
+use http_body::Body as _;
 use subtle::ConstantTimeEq as _;
 use tokio::sync::watch;
 
@@ -30,15 +31,22 @@ pub(super) async fn answer(
     let accepts = request.headers().get(ACCEPT);
     let is_browser =
         accepts.is_some_and(|value| value.to_str().is_ok_and(|text| text.contains("text/html")));
+    let has_body = request.body().size_hint().exact() != Some(0);
     let config = http.state().config;
     let prefix = HttpClient::of(connected, request.headers(), &config.serve).prefix;
     let done = caught(handle(http, connected, shutdown, request)).await;
     let done = done.unwrap_or_else(|panicked| Err(HttpProblem::failed(panicked.to_string())));
-    let answer = match done {
+    let is_refused = done.is_err();
+    let mut answer = match done {
         Ok(answer) => answer,
         Err(problem) if is_browser => pages::problem(problem, &prefix),
         Err(problem) => problem.into_answer(),
     };
+    if is_refused && has_body {
+        // An unread body is in the way of the next request.
+        let close = HeaderValue::from_static("close");
+        answer.headers_mut().insert(CONNECTION, close);
+    }
     answer::finish(answer)
 }
 

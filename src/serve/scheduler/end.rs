@@ -31,6 +31,11 @@ impl Scheduler {
         let id = active.row.id.clone();
         // The child may have recorded its end itself; then that stays.
         self.journal.with(|history| history.end_run(&id, &end));
+        if active.end_reason().is_some() {
+            // The child knows only that a signal ended it.
+            self.journal
+                .with(|history| history.explain_cancelled(&id, &end.message));
+        }
         for job in &active.jobs {
             self.journal
                 .with(|history| history.end_job(job, end.ended_at));
@@ -105,7 +110,7 @@ fn note_reason(end: &mut EndedRun, reason: EndReason) {
         "cancelled".clone_into(&mut end.outcome);
         end.message.clear();
     }
-    if end.message.is_empty() {
+    if end.message.is_empty() || end.outcome == "cancelled" {
         reason.text().clone_into(&mut end.message);
     }
 }

@@ -41,12 +41,15 @@ pub(super) fn keep(history: &Path) {
 /// Deletes the file if `error` is for lack of space. Returns whether another try has a chance.
 pub(super) fn free(history: &Path, error: &HistoryError) -> bool {
     use rusqlite::ErrorCode::{CannotOpen, DiskFull, SystemIoFailure};
-    let HistoryError::Sqlite { source, .. } = error else {
-        return false;
+    let is_full = match error {
+        HistoryError::DiskFull { .. } => true,
+        HistoryError::Sqlite { source, .. } => {
+            // The log's index fails otherwise than the log.
+            let kind = crate::base::sqlite::error_kind(source);
+            matches!(kind, Some(DiskFull | SystemIoFailure | CannotOpen))
+        }
+        _ => false,
     };
-    // The log's index fails otherwise than the log.
-    let kind = crate::base::sqlite::error_kind(source);
-    let is_full = matches!(kind, Some(DiskFull | SystemIoFailure | CannotOpen));
     is_full && std::fs::remove_file(path(history)).is_ok()
 }
 

@@ -136,6 +136,13 @@ impl History {
         Ok(changed > 0)
     }
 
+    /// Replaces the message of the run `id`, if it was cancelled: says why.
+    pub fn explain_cancelled(&self, id: &str, message: &str) -> Result<(), HistoryError> {
+        let sql = "UPDATE runs SET message=?2 WHERE id=?1 AND outcome='cancelled'";
+        let done = self.db.execute(sql, [id, message]);
+        done.map(drop).map_err(self.fail())
+    }
+
     /// Returns the run `id`.
     pub fn run(&self, id: &str) -> Result<Option<RunRow>, HistoryError> {
         let sql = format!("SELECT {COLUMNS} FROM runs WHERE id=?1");

@@ -90,7 +90,7 @@ const FULL: [Cell; 6] = [
         State,
         &[
             "c.state/catalog.db",
-            "next: check that the state directory's disk has room",
+            "next: make room there",
         ],
     ),
     cell(
