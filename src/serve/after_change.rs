@@ -54,7 +54,7 @@ impl Aftermath {
                     forgotten_on = follow(&change, forgotten_on, &log);
                     forgotten_on
                 });
-                // A panic is in the log of the process; the next change is followed all the same.
+                // A panic is in the log of the process; the next change is still followed.
                 forgotten_on = done.await.unwrap_or(forgotten_on);
                 // Without followers there is no receiver.
                 let _ = followers.send(AgentEvent::Verdict);

@@ -86,13 +86,7 @@ const fn cell(place: Place, says: &'static [&'static str]) -> Cell {
 }
 
 const FULL: [Cell; 6] = [
-    cell(
-        State,
-        &[
-            "c.state/catalog.db",
-            "next: make room there",
-        ],
-    ),
+    cell(State, &["c.state/catalog.db", "next: make room there"]),
     cell(
         Spool,
         &["c.state/spool", "No space left", "next: make room there"],
