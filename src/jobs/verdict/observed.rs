@@ -188,7 +188,7 @@ pub(crate) struct ObservedRun {
     pub(crate) ending: RunEnding,
     /// When the first of the runs in a row ended that ended like this one.
     pub(crate) since: Option<DateTime<Utc>>,
-    /// Why it failed, or what it lacks.
+    /// Why it failed, or what is missing.
     pub(crate) message: String,
     /// The next step; `None`: the message names none.
     pub(crate) next: Option<String>,

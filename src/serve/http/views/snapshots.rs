@@ -46,7 +46,7 @@ pub(in super::super) struct SnapshotView {
 pub(in super::super) struct KeptBy {
     /// Such as `daily`, or `everything` without a policy.
     pub(in super::super) rule: String,
-    /// When the rule lets go of it, if backups go on as now; `None`: not known in advance.
+    /// When the rule no longer keeps it, if backups go on as now; `None`: not known in advance.
     pub(in super::super) until: Option<DateTime<Utc>>,
 }
 
@@ -245,7 +245,7 @@ impl<'c> KnownSnapshots<'c> {
     }
 }
 
-/// Returns when `reason` lets go of a snapshot of the time `made`, if each period gets a snapshot.
+/// Returns when `reason` no longer keeps a snapshot of the time `made`, if each period gets one.
 fn until(reason: Reason, made: DateTime<Utc>, policy: &Retention) -> Option<DateTime<Utc>> {
     match reason {
         Reason::Hourly => made.checked_add_signed(Duration::hours(policy.hourly.into())),
