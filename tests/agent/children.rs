@@ -1,11 +1,15 @@
 //! The processes of runs: they outlive a killed agent, and end when they must.
 
 use std::fs;
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::scene::{Scene, wait_until};
+use crate::support::s3::{BUCKET, S3Server};
+use crate::support::slow_link::SlowLink;
+use crate::support::tree::noise;
 
 const DAILY: &str = "backup = \"0 6 * * *\"\nverify = \"off\"";
 
@@ -123,10 +127,20 @@ fn an_agent_that_is_stopped_ends_its_run_and_leaves_no_process() {
 
 #[test]
 fn a_due_backup_ends_a_verify_which_goes_on_after_it() {
-    // A verify at each minute, so one is under way whenever a backup is due.
-    let schedule = "backup = \"*/20 * * * *\"\nverify = \"* * * * *\"\nverify_share = \"all\"";
-    let scene = Scene::new(120.0, schedule, "");
-    let agent = scene.serve();
+    // A verify at each minute, which reads for eight seconds and more, and a backup every ten: one is under way whenever a
+    // backup is due.
+    let schedule = "backup = \"0 * * * *\"\nverify = \"* * * * *\"\nverify_share = \"all\"";
+    let server = S3Server::start();
+    let link = SlowLink::start(server.address, 1 << 20, Duration::ZERO);
+    let far = format!(
+        "[[target]]\nname = \"far\"\nurl = \"s3://{BUCKET}/dalidou\"\nendpoint = \"http://{}\"\n",
+        link.address
+    );
+    let scene = Scene::new(360.0, schedule, &far);
+    fs::write(scene.host.data().join("noise"), noise(1, 8 << 20)).unwrap();
+    let agent = scene.serve_with(|command| {
+        command.envs(server.variables());
+    });
     const GAVE_WAY: &str = "gave way to a backup that was due";
     agent.wait_for_log(GAVE_WAY);
     wait_until("a backup and then a verify", || {
