@@ -6,6 +6,7 @@
 //! - [`cli`]: arguments and printing.
 //! - [`serve`]: the agent.
 //! - [`jobs`]: the use cases, which print nothing.
+//! - [`browse`]: what is in sealed snapshots, by range reads.
 //! - [`producer`], [`packer`], [`shipper`], [`restore`], [`prune`], [`scrub`], [`checks`],
 //!   [`notify`]: the stages, which do not know each other.
 //! - [`repository`]: one host's folder on a target; [`config`]: the configuration file.
@@ -16,6 +17,7 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods, clippy::print_stdout))]
 
 pub mod base;
+pub mod browse;
 pub mod checks;
 pub mod cli;
 pub mod config;

@@ -16,6 +16,7 @@ mod index_buffer;
 pub mod open;
 mod pack_restored;
 mod plan;
+mod range_reader;
 mod read_index;
 mod report;
 mod wrong_identity;
@@ -51,6 +52,7 @@ pub(crate) use extract::{UnpackError, Unpacked, mode_without, read_record, unpac
 pub use fetch::{ArchiveError, Damaged};
 pub(crate) use pack_restored::{PackRestoredError, pack_restored, written_bytes};
 pub use plan::{PlanError, RestoreRequest};
+pub use range_reader::{RangeError, RangeReader, RangeReaderOptions};
 pub use read_index::{read_header, read_index};
 pub use report::RestoreReport;
 pub use wrong_identity::WrongIdentity;

@@ -27,6 +27,7 @@ const LAYERS: &[&[&str]] = &[
     &[
         "producer", "packer", "shipper", "restore", "prune", "scrub", "checks", "notify",
     ],
+    &["browse"],
     &["jobs"],
     &["serve"],
     &["cli"],

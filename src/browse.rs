@@ -1,0 +1,1 @@
+//! Looks into sealed snapshots without restoring them: trees, changes, contents. Reads only.
