@@ -88,7 +88,8 @@ impl RangeReader {
             target: self.folder.target.label().to_owned(),
             source,
         };
-        let sealed = self.folder.target.get(&self.folder.key(&key), row.bytes);
+        let path = self.folder.key(&key);
+        let sealed = self.folder.target.get(&path, row.bytes);
         let sealed = sealed
             .await
             .map_err(|error| failed(ArchiveError::Fetch(error)))?;
