@@ -3,7 +3,7 @@
 //! [`plan`] reads and verifies manifest, table and index, and writes nothing. [`execute`] fetches,
 //! opens and extracts what the plan names. Every byte is verified: the manifest by its signature,
 //! the table by hash, each archive by BLAKE3 and its head by SHA-256, each file by BLAKE3, each
-//! database by its own integrity check. The destination changes in one step after all of that, or
+//! database by its own integrity check: when the host sealed it, and again if the caller asks. The destination changes in one step after all of that, or
 //! not at all.
 
 mod check_record;
@@ -51,7 +51,7 @@ pub use extract::{Aspect, DestinationError, ExtractError, NotKept, Resumed, Stag
 pub(crate) use extract::{UnpackError, Unpacked, mode_without, read_record, unpack};
 pub use fetch::{ArchiveError, Damaged};
 pub(crate) use pack_restored::{PackRestoredError, pack_restored, written_bytes};
-pub use plan::{PlanError, RestoreRequest};
+pub use plan::{DatabaseCheck, PlanError, RestoreRequest};
 pub use range_reader::{RangeError, RangeReader, RangeReaderOptions};
 pub use read_index::{read_header, read_index};
 pub use report::RestoreReport;
@@ -87,6 +87,7 @@ pub struct RestorePlan {
     index_bytes: u64,
     /// Make device nodes.
     devices: bool,
+    database_check: DatabaseCheck,
     /// The snapshot, as the record of the restore names it.
     from: RestoredFrom,
     contents: Contents,
@@ -206,6 +207,7 @@ async fn plan_to(
         findings: chain.findings.iter().map(ToString::to_string).collect(),
         index_bytes,
         devices: request.devices,
+        database_check: request.databases,
         from: RestoredFrom {
             host: folder.host.clone(),
             stamp: snapshot.stamp(),
@@ -243,8 +245,9 @@ pub async fn execute(
     let entries = Arc::new(entries);
     let is_new = plan.destination.is_absent();
     let (destination, shared) = (plan.destination, Arc::clone(&entries));
+    let database_check = plan.database_check;
     let (extraction, header) = blocking(move || {
-        let begun = Extraction::begin(destination, shared, &header);
+        let begun = Extraction::begin(destination, shared, &header, database_check);
         begun.map(|extraction| (extraction, header))
     })
     .await??;
@@ -279,6 +282,7 @@ pub async fn execute(
         bytes: plan.bytes,
         fetched_bytes: plan.fetch_bytes.saturating_add(plan.index_bytes),
         databases: extracted.databases,
+        databases_as_sealed: extracted.databases_as_sealed,
         unchecked: extracted.unchecked,
         findings: plan.findings,
         skipped_in_snapshot: header.skipped,

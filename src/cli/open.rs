@@ -36,6 +36,13 @@ pub(super) fn run(_context: &Context, args: &OpenArgs) -> Result<Outcome, Failur
 
 /// Adds whose identity was given, if it is the wrong one. An archive does not name its recipients.
 fn not_opened(error: ConcatError, identities: &Identities) -> Failure {
+    let error = match error {
+        // So it is known as the end of the reader, which is no failure.
+        ConcatError::Write(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+            return error.into();
+        }
+        error => error,
+    };
     let is_wrong_key = matches!(
         &error,
         ConcatError::Open {

@@ -26,8 +26,8 @@ use crate::jobs::context::{FrontEnd as _, runtime};
 use crate::jobs::wrong_key;
 use crate::restore::open::Identities;
 use crate::restore::{
-    self, DestinationError, ExtractError, PlanError, RestoreError, RestorePlan, RestoreReport,
-    RestoreRequest, Resumed,
+    self, DatabaseCheck, DestinationError, ExtractError, PlanError, RestoreError, RestorePlan,
+    RestoreReport, RestoreRequest, Resumed,
 };
 
 /// The heading of the options of a restore in place.
@@ -71,6 +71,9 @@ pub(super) struct RestoreArgs {
     /// Also restore device nodes (root only)
     #[arg(long)]
     devices: bool,
+    /// Run the integrity check of each database again, besides comparing it with its hash
+    #[arg(long)]
+    check: bool,
     /// Request archives from cold storage, to be readable for DAYS [default: 7]
     #[arg(
         long,
@@ -146,6 +149,10 @@ pub(super) fn run(context: &Context, args: &RestoreArgs) -> Result<Outcome, Fail
         overwrite: args.overwrite,
         at_least: args.at_least,
         devices: args.devices,
+        databases: match args.check {
+            true => DatabaseCheck::Repeat,
+            false => DatabaseCheck::AsSealed,
+        },
     };
     runtime.block_on(async {
         let remote = args.remote.open(context).await?;
@@ -356,6 +363,7 @@ fn print_json(report: &RestoreReport) -> Result<(), Failure> {
         "signer": report.signer, "to": report.to.display().to_string(),
         "entries": report.entries, "files": report.files, "bytes": report.bytes,
         "fetched_bytes": report.fetched_bytes, "databases": report.databases,
+        "databases_as_sealed": report.databases_as_sealed,
         "unchecked": report.unchecked,
         "findings": report.findings, "skipped_in_snapshot": report.skipped_in_snapshot,
         "torn": report.torn, "problems": report.problems, "not_kept": report.not_kept,
@@ -369,10 +377,12 @@ fn print_summary(
     report: &RestoreReport,
     started: Instant,
 ) -> Result<(), Failure> {
-    let checked = match report.databases.len() as u64 {
+    let counted = |databases: &[String], what: &str| match databases.len() as u64 {
         0 => String::new(),
-        n => format!(", {} checked", count(n, "database")),
+        n => format!(", {}{what}", count(n, "database")),
     };
+    let checked = counted(&report.databases, " checked")
+        + &counted(&report.databases_as_sealed, " as checked when sealed");
     output::print_line(format_args!(
         "restored {}, {}, to {} in {}; every byte verified{checked}",
         count(report.files, "file"),

@@ -18,7 +18,7 @@ use crate::format::chain::{Chain, VerifiedSnapshot};
 use crate::format::index::Skipped;
 use crate::repository::HostFolder;
 use crate::restore::open::Identities;
-use crate::restore::{self, ExtractError, RestoreError, RestoreRequest};
+use crate::restore::{self, DatabaseCheck, ExtractError, RestoreError, RestoreRequest};
 use crate::scrub::Problem;
 
 /// The result of a test restore.
@@ -77,6 +77,7 @@ pub async fn test_restore(
         overwrite: false,
         at_least: None,
         devices: false,
+        databases: DatabaseCheck::Repeat,
     };
     let restored = async {
         let plan = restore::plan_within(scratch.dir(), folder, chain, &request, identities).await?;

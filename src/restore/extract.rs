@@ -35,7 +35,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::fetch::Sink;
-use super::plan::ArchiveJob;
+use super::plan::{ArchiveJob, DatabaseCheck};
 use crate::base::ids::Stamp;
 use crate::base::openat::Dir;
 use crate::format::index::{EntryList, EntryType, IndexHeader};
@@ -110,6 +110,7 @@ pub(super) struct Filled {
 /// A tree in its place. The fields are those of [`RestoreReport`](super::RestoreReport).
 pub(super) struct Extracted {
     pub(super) databases: Vec<String>,
+    pub(super) databases_as_sealed: Vec<String>,
     pub(super) unchecked: Vec<String>,
     pub(super) problems: Vec<String>,
     pub(super) not_kept: Vec<NotKept>,
@@ -123,6 +124,7 @@ impl Extraction {
         destination: Destination,
         entries: Arc<EntryList>,
         header: &IndexHeader,
+        check: DatabaseCheck,
     ) -> Result<Self, ExtractError> {
         let staging = Staging::create(destination)?;
         let complete = Complete::new();
@@ -131,7 +133,7 @@ impl Extraction {
             .map_err(|(path, source)| cannot_make(&path, source))?;
         let content = Arc::new(content);
         let path = staging.tree().path();
-        let proofs = VerifyPool::start(complete, Arc::clone(&content))
+        let proofs = VerifyPool::start(complete, Arc::clone(&content), check)
             .map_err(staging::fail("start a thread for", path))?;
         Ok(Self {
             proofs,
@@ -217,6 +219,7 @@ impl Filled {
         let moved_aside = self.staging.place(stamp)?;
         Ok(Extracted {
             databases: checked.good,
+            databases_as_sealed: checked.as_sealed,
             unchecked: checked.unchecked,
             problems: problems.take_list(),
             not_kept: problems.not_kept.into_list(),

@@ -36,6 +36,18 @@ pub struct RestoreRequest {
     pub at_least: Option<u64>,
     /// Make device nodes (root only).
     pub devices: bool,
+    /// Which databases are checked.
+    pub databases: DatabaseCheck,
+}
+
+/// Whether a restore runs the check of a database whose content, by its hash, passed that check
+/// when the host sealed it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DatabaseCheck {
+    /// The check runs again.
+    Repeat,
+    /// The hash is the proof.
+    AsSealed,
 }
 
 /// A run of an archive's tar stream, and its place in a file.

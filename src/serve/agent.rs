@@ -10,6 +10,7 @@ use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::after_change::Aftermath;
+use super::calendar;
 use super::handle::{AgentHandle, AgentState};
 use super::http::access::TokenError;
 use super::http::listeners::{self, ListenError};
@@ -135,6 +136,9 @@ async fn run(
         ServeMode::Once => None,
     };
     log.info("started", format!("the agent serves {}", config.host));
+    if let Some(lack) = calendar::lack(&config.schedule) {
+        log.warn("not_scheduled", lack);
+    }
     let links = SchedulerLinks {
         aftermath: Aftermath::start(events.clone(), Arc::clone(&log)),
         state,

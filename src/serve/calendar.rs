@@ -57,6 +57,14 @@ pub(super) fn jobs(schedule: &Schedule) -> Vec<CalendarJob> {
     jobs
 }
 
+/// Returns what is missing in a schedule that lets the agent idle.
+pub(super) fn lack(schedule: &Schedule) -> Option<&'static str> {
+    schedule.backup.is_empty().then_some(
+        "no backup is scheduled, so none begins by itself: add `backup` to [schedule], such as \"0 6 * * *\", and \
+         reload the agent",
+    )
+}
+
 /// The occurrences of a job around now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Occurrences {
@@ -158,5 +166,6 @@ mod tests {
         let names: Vec<_> = jobs.map(|job| job.name).collect();
         assert_eq!(names, ["backup", "backup chroma", "verify", "prune"]);
         assert!(super::jobs(&Schedule::default()).is_empty());
+        assert!(lack(&Schedule::default()).is_some() && lack(&all).is_none());
     }
 }

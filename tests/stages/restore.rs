@@ -8,8 +8,9 @@ use std::time::Duration;
 use sealift::base::error_chain::with_causes as told;
 use sealift::base::progress::Silent;
 use sealift::base::snapshot_choice::SnapshotChoice;
+use sealift::format::index::DatabaseRecord;
 use sealift::format::signature::Trust;
-use sealift::restore::{self, RestoreRequest};
+use sealift::restore::{self, DatabaseCheck, RestoreRequest};
 
 use crate::support::handmade_repo::{Repo, request, restore};
 use crate::support::tree::{describe, make_tree, noise, scan};
@@ -75,6 +76,66 @@ fn every_increment_restores() {
         .unwrap();
         assert_eq!(report.sequence as usize, number + 1);
         assert_eq!(&describe(&out), state);
+    }
+}
+
+/// The hash of a database proves it if the host checked it before; a check that runs again compares its rows.
+#[test]
+fn a_database_is_checked_again_only_if_that_is_asked_for() {
+    let mut repo = Repo::new();
+    let tree = repo.path("tree");
+    fs::create_dir(&tree).unwrap();
+    let app = rusqlite::Connection::open(tree.join("app.db")).unwrap();
+    app.execute_batch("create table t(x); insert into t values (1), (2);")
+        .unwrap();
+    app.close().unwrap();
+    let record = |rows, integrity: &str| DatabaseRecord {
+        path: "app.db".to_owned(),
+        page_size: 4096,
+        tables: [("t".to_owned(), rows)].into(),
+        integrity: integrity.to_owned(),
+        schema: None,
+    };
+    let mut restored = |record, databases, out: &str| {
+        repo.databases = vec![record];
+        repo.push(&tree);
+        let request = RestoreRequest {
+            databases,
+            ..request(&repo.path(out))
+        };
+        restore(&repo, &request)
+    };
+    let app = vec!["app.db".to_owned()];
+    let report = restored(record(2, "ok"), DatabaseCheck::Repeat, "checked").unwrap();
+    assert_eq!(
+        (report.databases, report.databases_as_sealed),
+        (app.clone(), vec![])
+    );
+    let report = restored(record(2, "ok"), DatabaseCheck::AsSealed, "sealed").unwrap();
+    assert_eq!(
+        (report.databases, report.databases_as_sealed),
+        (vec![], app.clone())
+    );
+    // Only a check that runs finds that the record is of other rows.
+    let report = restored(record(3, "ok"), DatabaseCheck::AsSealed, "other").unwrap();
+    assert_eq!(report.databases_as_sealed, app);
+    let error = restored(record(3, "ok"), DatabaseCheck::Repeat, "refused").unwrap_err();
+    assert!(told(&error).contains("2 rows instead of 3"), "{error:?}");
+    // One that was not sound when it was sealed is named either way.
+    for (databases, out) in [
+        (DatabaseCheck::Repeat, "bad"),
+        (DatabaseCheck::AsSealed, "bad-too"),
+    ] {
+        let report = restored(record(2, "row 1 missing"), databases, out).unwrap();
+        assert_eq!(
+            (report.databases, report.databases_as_sealed),
+            (vec![], vec![])
+        );
+        assert!(
+            report.problems[0].contains("row 1 missing"),
+            "{:?}",
+            report.problems
+        );
     }
 }
 

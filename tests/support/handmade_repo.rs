@@ -23,7 +23,7 @@ use sealift::format::manifest::{
 use sealift::format::signature::{MANIFEST_NAMESPACE, Signer, Trust};
 use sealift::repository::HostFolder;
 use sealift::restore::open::{Identities, Prompt, SecretString, generate};
-use sealift::restore::{self, RestoreError, RestoreReport, RestoreRequest};
+use sealift::restore::{self, DatabaseCheck, RestoreError, RestoreReport, RestoreRequest};
 use sealift::storage::{self, TargetSpec};
 
 use super::tree::scan;
@@ -496,6 +496,7 @@ pub fn request(to: &Path) -> RestoreRequest {
         overwrite: false,
         at_least: None,
         devices: false,
+        databases: DatabaseCheck::Repeat,
     }
 }
 

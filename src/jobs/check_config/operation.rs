@@ -66,9 +66,17 @@ impl ConfigChecker<'_> {
         }
     }
 
-    /// A backup that takes longer than the time to the next one is always late.
+    /// Without a schedule no backup is late. One that takes longer than the time to the next one is
+    /// always late.
     pub(super) fn schedule(&mut self) {
         let schedule = &self.config.schedule;
+        if schedule.backup.is_empty() {
+            self.advise(
+                "schedule",
+                "no backup is scheduled, so one that is missing goes unnoticed: add `backup` to [schedule], such as \
+                 \"0 6 * * *\", whatever starts it",
+            );
+        }
         let now = clock::now();
         let interval = || {
             let next = schedule.next(now)?;
@@ -167,6 +175,8 @@ mod tests {
         let schedule = "[schedule]\nbackup = \"*/30 * * * *\"\n";
         let check = || warnings(schedule, dir.path(), |checker| checker.schedule());
         assert_eq!(check(), "");
+        let without = warnings("", dir.path(), |checker| checker.schedule());
+        assert!(without.contains("goes unnoticed"), "{without}");
         let history = History::open(dir.path()).unwrap();
         let at = |second| chrono::DateTime::from_timestamp(second, 0).unwrap();
         for (number, minutes) in [29, 31, 45].into_iter().enumerate() {

@@ -27,7 +27,7 @@ use crate::jobs::context::FrontEnd;
 use crate::jobs::error::JobError;
 use crate::jobs::in_place_content::ContentScratch;
 use crate::jobs::wrong_key;
-use crate::restore::{self, RestoreError, RestoreRequest};
+use crate::restore::{self, DatabaseCheck, RestoreError, RestoreRequest};
 
 /// What came of the restore and the checks.
 #[derive(Default)]
@@ -173,6 +173,7 @@ async fn restore_into(
         overwrite: false,
         at_least: None,
         devices: false,
+        databases: DatabaseCheck::AsSealed,
     };
     let (chain, identities) = (place.chain.clone(), Arc::clone(&request.identities));
     let plan = restore::plan_within(dir, &place.folder, chain, &wanted, identities).await?;

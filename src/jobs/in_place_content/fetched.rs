@@ -14,7 +14,9 @@ use crate::jobs::context::FrontEnd;
 use crate::jobs::error::JobError;
 use crate::repository::HostFolder;
 use crate::restore::open::Identities;
-use crate::restore::{self, RestoreError, RestorePlan, RestoreReport, RestoreRequest};
+use crate::restore::{
+    self, DatabaseCheck, RestoreError, RestorePlan, RestoreReport, RestoreRequest,
+};
 
 /// What to fetch.
 pub(crate) struct FetchRequest {
@@ -68,6 +70,7 @@ impl FetchRequest {
             overwrite: false,
             at_least: self.at_least,
             devices: rustix::process::geteuid().is_root(),
+            databases: DatabaseCheck::Repeat,
         };
         let plan =
             restore::plan_within(dir, &self.folder, self.chain, &request, self.identities).await?;

@@ -22,7 +22,7 @@ use crate::format::signature::Trust;
 use crate::packer::reindex::{Reindexed, Root};
 use crate::repository::HostFolder;
 use crate::restore::open::Identities;
-use crate::restore::{self, RestoreError, RestorePlan, RestoreRequest};
+use crate::restore::{self, DatabaseCheck, RestoreError, RestorePlan, RestoreRequest};
 use crate::state::catalog::{NewArchive, SnapshotAbout};
 
 /// The directory in the scratch directory for fetched files.
@@ -214,6 +214,7 @@ impl Learning<'_> {
             overwrite: false,
             at_least: None,
             devices: false,
+            databases: DatabaseCheck::AsSealed,
         };
         let identities = Arc::clone(&self.identities);
         let scratch = scratch.private().dir();

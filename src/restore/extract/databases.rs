@@ -13,6 +13,8 @@ use crate::format::index::{DatabaseRecord, EntryList, EntryRef, IndexHeader};
 pub(super) struct DatabaseChecks {
     /// Paths of the databases that are as they were.
     pub(super) good: Vec<String>,
+    /// Paths of the databases that were checked when they were sealed, and have the same hash.
+    pub(super) as_sealed: Vec<String>,
     /// `path: what is wrong`.
     pub(super) wrong: Vec<String>,
     /// `path: how`, of databases that were already damaged when the snapshot was made.
@@ -41,10 +43,18 @@ impl DatabaseChecks {
     /// Adds the results of another thread.
     pub(super) fn extend(&mut self, more: Self) {
         self.good.extend(more.good);
+        self.as_sealed.extend(more.as_sealed);
         self.wrong.extend(more.wrong);
         self.known_bad.extend(more.known_bad);
         self.unchecked.extend(more.unchecked);
     }
+}
+
+/// Returns what was wrong with the database at `entry` when it was sealed.
+pub(super) fn known_defect(entry: &EntryRef<'_>, record: &DatabaseRecord) -> Option<String> {
+    let is_bad = record.integrity != "ok" || entry.torn;
+    let (path, integrity) = (&record.path, &record.integrity);
+    is_bad.then(|| format!("{path}: damaged in the snapshot: {integrity}"))
 }
 
 /// Checks the database at `entry`, one of `entries`, in `tree`.
@@ -56,14 +66,6 @@ pub(super) fn check(
     budget: &Budget,
     checked: &mut DatabaseChecks,
 ) {
-    if record.integrity != "ok" || entry.torn {
-        let what = format!(
-            "{}: damaged in the snapshot: {}",
-            record.path, record.integrity
-        );
-        checked.known_bad.push(what);
-        return;
-    }
     match inspect(tree, entry, budget) {
         Ok(found) => match compare(&found, record) {
             Ok(()) => checked.good.push(record.path.clone()),

@@ -9,6 +9,8 @@ use std::thread::{self, JoinHandle};
 use super::content::{Content, ContentOutcome};
 use super::databases::{self, DatabaseChecks};
 use crate::base::sqlite::Budget;
+use crate::format::index::DatabaseRecord;
+use crate::restore::plan::DatabaseCheck;
 
 const MOST_THREADS: usize = 4;
 
@@ -38,16 +40,22 @@ pub(super) struct VerifyPool {
 struct ProofTask {
     waiting: Mutex<Receiver<u32>>,
     content: Arc<Content>,
+    database_check: DatabaseCheck,
     /// The time for the checks of all databases together.
     checks: Budget,
 }
 
 impl VerifyPool {
     /// Starts the threads.
-    pub(super) fn start(complete: Complete, content: Arc<Content>) -> io::Result<Self> {
+    pub(super) fn start(
+        complete: Complete,
+        content: Arc<Content>,
+        database_check: DatabaseCheck,
+    ) -> io::Result<Self> {
         let task = Arc::new(ProofTask {
             waiting: Mutex::new(complete.waiting),
             content: Arc::clone(&content),
+            database_check,
             checks: Budget::of_run(),
         });
         let mut threads = Vec::new();
@@ -116,11 +124,22 @@ impl ProofTask {
             let Ok(number) = next else { return checked };
             self.content.prove(number);
             if let Some(record) = self.content.databases.get(&number) {
-                let (tree, entries) = (&self.content.tree, &self.content.entries);
-                let entry = entries.get(number as usize);
-                databases::check(tree, entries, &entry, record, &self.checks, &mut checked);
+                self.check_database(number, record, &mut checked);
             }
             self.content.finish_proven(number);
+        }
+    }
+
+    /// Checks the database `number`, whose hash is that of the index.
+    fn check_database(&self, number: u32, record: &DatabaseRecord, checked: &mut DatabaseChecks) {
+        let (tree, entries) = (&self.content.tree, &self.content.entries);
+        let entry = entries.get(number as usize);
+        match (databases::known_defect(&entry, record), self.database_check) {
+            (Some(defect), _) => checked.known_bad.push(defect),
+            (None, DatabaseCheck::AsSealed) => checked.as_sealed.push(record.path.clone()),
+            (None, DatabaseCheck::Repeat) => {
+                databases::check(tree, entries, &entry, record, &self.checks, checked);
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ use super::{Scheduler, Stopping, WaitingRequest};
 use crate::base::clock;
 use crate::base::error_chain::with_causes;
 use crate::config::Config;
+use crate::serve::calendar;
 use crate::serve::handle::{CommandRefused, RunKind, RunRequest};
 use crate::state::history::OperatorMark;
 use crate::state::run_file::is_locked;
@@ -60,9 +61,11 @@ impl Scheduler {
                 self.config = Arc::new(config);
                 self.journal
                     .with(|history| history.remove_mark(OperatorMark::CONFIG));
-                self.links
-                    .log
-                    .info("reloaded", "the configuration was read again");
+                let log = &self.links.log;
+                log.info("reloaded", "the configuration was read again");
+                if let Some(lack) = calendar::lack(&self.config.schedule) {
+                    log.warn("not_scheduled", lack);
+                }
                 None
             }
             Err(text) => {

@@ -8,7 +8,7 @@ use sealift::base::error_chain::with_causes as told;
 use sealift::base::ids::Hash;
 use sealift::format::index::{Entry, EntryType, Extent};
 use sealift::format::manifest::ArchiveKind;
-use sealift::restore::{Aspect, RestoreError, RestoreReport, RestoreRequest};
+use sealift::restore::{Aspect, DatabaseCheck, RestoreError, RestoreReport, RestoreRequest};
 
 use crate::support::handmade_repo::{self, Draft, Repo};
 use crate::support::tree::noise;
@@ -17,6 +17,7 @@ use crate::support::tree::noise;
 fn restore(repo: &Repo, to: &Path) -> Result<RestoreReport, RestoreError> {
     let request = RestoreRequest {
         devices: true,
+        databases: DatabaseCheck::Repeat,
         ..handmade_repo::request(to)
     };
     handmade_repo::restore(repo, &request)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use sealift::base::progress::Silent;
 use sealift::base::snapshot_choice::SnapshotChoice;
 use sealift::restore::open::{Identities, Prompt, SecretString};
-use sealift::restore::{self, RestoreError, RestoreReport, RestoreRequest};
+use sealift::restore::{self, DatabaseCheck, RestoreError, RestoreReport, RestoreRequest};
 use sealift::storage::ErrorKind;
 
 use super::pusher::{Pusher, TARGETS, every_step, run};
@@ -36,6 +36,7 @@ fn restore(
         overwrite,
         at_least: None,
         devices: false,
+        databases: DatabaseCheck::Repeat,
     };
     let silent: Arc<dyn Prompt> = Arc::new(NoAnswer);
     let identities = Identities::load(&[pusher.path("key.txt")], &silent).unwrap();

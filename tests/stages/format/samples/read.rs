@@ -18,7 +18,7 @@ use sealift::format::signature::Trust;
 use sealift::format::statement::Vouched;
 use sealift::repository::HostFolder;
 use sealift::restore::open::{Identities, Prompt, SecretString};
-use sealift::restore::{self, RestoreRequest};
+use sealift::restore::{self, DatabaseCheck, RestoreRequest};
 use sealift::scrub::Reading;
 use sealift::scrub::examine;
 use sealift::scrub::read_archives;
@@ -291,6 +291,7 @@ async fn restore_all(
             overwrite: false,
             at_least: None,
             devices: false,
+            databases: DatabaseCheck::Repeat,
         };
         let plan = restore::plan(folder, &request, Arc::clone(&identities), trust).await;
         let plan = plan.map_err(|e| with_causes(&e))?;
