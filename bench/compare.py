@@ -137,6 +137,7 @@ class Round:
         facts = {"evicted": measure.evict(place.repository)} if step == "restore_cold" else {}
         measured = measure.measure(tool.restore(place, self.pushes[tool.name], out), self.options.timeout)
         if measured.ok:
+            facts["on_disk_s"] = measured.wall_s + measure.flush(out)
             facts["difference"] = data.difference(self.live, tool.restored(place, out))
         self.record(tool, step, measured, **facts)
         remove(out)

@@ -19,6 +19,7 @@ PROGRAMS = {
     "zstd": "zstd",
     "rsync": "rsync",
     "tar": "tar",
+    "sqlite3": "sqlite3",
     "time": "time",
     "hyperfine": "hyperfine",
     "cc": "build-essential",

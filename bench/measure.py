@@ -80,6 +80,13 @@ def measure(step, timeout_s):
         return Measured(ok, wall_s, cpu_s, sum(map(peak_bytes, peaks)), "" if ok else f"{ended}: {said}")
 
 
+def flush(folder):
+    """Seconds until the file system of `folder` has all that was written on disk."""
+    start = time.perf_counter()
+    subprocess.run(["sync", "-f", str(folder)], check=True)
+    return time.perf_counter() - start
+
+
 def start_pipeline(commands, step, output):
     processes = []
     for number, command in enumerate(commands):
