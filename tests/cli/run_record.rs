@@ -15,7 +15,7 @@ fn waiting_host() -> Host {
     fs::write(host.data().join("a"), "a").unwrap();
     host.backup();
     let source = "\n[[source]]\nkind = \"command\"\nname = \"slow\"\n\
-                  command = \"touch waits; while [ ! -e go ]; do sleep 0.05; done; echo done\"\n";
+                  command = \"touch waits; while [ -e waits ] && [ ! -e go ]; do sleep 0.05; done; echo done\"\n";
     let dir = host.temp.path().display();
     let source = source.replace("touch waits", &format!("cd {dir}; touch waits"));
     fs::write(host.path("c.toml"), host.config() + &source).unwrap();

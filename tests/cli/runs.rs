@@ -22,7 +22,7 @@ fn waiting_host() -> Host {
     host.backup();
     let dir = host.temp.path().display();
     let command = format!(
-        "cd {dir}; echo \\\"[$SEALIFT_RUN]\\\" >seen; touch waits; while [ ! -e go ]; do sleep 0.05; done; echo done"
+        "cd {dir}; echo \\\"[$SEALIFT_RUN]\\\" >seen; touch waits; while [ -e waits ] && [ ! -e go ]; do sleep 0.05; done; echo done"
     );
     let source =
         format!("\n[[source]]\nkind = \"command\"\nname = \"slow\"\ncommand = \"{command}\"\n");
