@@ -5,6 +5,7 @@
 //! compared with its own BLAKE3 as always.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::StreamExt as _;
 
@@ -27,10 +28,11 @@ pub(super) async fn fetch_parts(
     progress: &dyn Progress,
     sink: &(dyn Fn() -> Box<dyn Sink> + Sync),
 ) -> Vec<Damaged> {
+    let told = &AtomicU64::new(reader.fetched_bytes());
     let fetches = jobs.into_iter().map(async |job| {
-        let before = reader.fetched_bytes();
         let failed = fetch_one(reader, &job, sink()).await.err();
-        let bytes = reader.fetched_bytes().saturating_sub(before);
+        let now = reader.fetched_bytes();
+        let bytes = now.saturating_sub(told.fetch_max(now, Ordering::Relaxed));
         progress.report(&ProgressEvent::BytesFetched { bytes });
         failed.map(|error| Damaged::of_job(&job, error))
     });
