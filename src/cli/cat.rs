@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use clap::{ArgAction, Args};
+use clap::Args;
 
 use super::cache_args::CacheArgs;
 use super::choose::{self, NarrowArgs};
@@ -50,9 +50,6 @@ pub(super) struct CatArgs {
     /// snapshot directory is read
     #[arg(long, short, value_name = "FILE")]
     pub(super) identity: Vec<PathBuf>,
-    /// Print help
-    #[arg(long, action = ArgAction::Help)]
-    help: Option<bool>,
 }
 
 pub(super) fn run(context: &Context, args: &CatArgs) -> Result<Outcome, Failure> {
