@@ -12,6 +12,7 @@
 mod support;
 
 mod backup;
+mod cat;
 mod catalog_rebuild;
 mod choosing;
 mod clocks;
