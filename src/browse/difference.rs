@@ -1,0 +1,1 @@
+//! Compares two snapshots, or one with a directory. Pure.
