@@ -38,10 +38,10 @@ const NOW: &str = "now";
 pub(super) struct DiffArgs {
     /// The first snapshot: latest, a sequence, a stamp, a hash, or a time; or both as A..B
     #[arg(value_name = "A")]
-    from: String,
+    before: String,
     /// The second one; `now` means the directory of --live
     #[arg(value_name = "B")]
-    to: Option<String>,
+    after: Option<String>,
     /// Only this path and everything under it
     #[arg(value_name = "PATH")]
     path: Option<PathBuf>,
@@ -81,7 +81,7 @@ struct Sides {
 impl DiffArgs {
     fn sides(&self) -> Result<Sides, Failure> {
         let parse = |text: &str| SnapshotChoice::parse(text).map_err(Failure::usage);
-        let (from, to, path) = match (self.from.split_once(".."), &self.to, &self.path) {
+        let (from, to, path) = match (self.before.split_once(".."), &self.after, &self.path) {
             (Some((from, to)), path, None) => {
                 (from, Some(to), path.as_deref().map(Path::new))
             }
@@ -89,7 +89,7 @@ impl DiffArgs {
                 return Err(Failure::usage("A..B names both snapshots, and one more is named")
                     .hint("write `sealift diff A B PATH` or `sealift diff A..B PATH`"));
             }
-            (None, to, path) => (&*self.from, to.as_deref(), path.as_deref()),
+            (None, to, path) => (&*self.before, to.as_deref(), path.as_deref()),
         };
         let to = match (to, &self.live) {
             (Some(NOW) | None, Some(_)) => None,

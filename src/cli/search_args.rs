@@ -79,7 +79,7 @@ impl SearchArgs {
             Ok(find(&remote.folder, &snapshots, Arc::new(reader), &request).await)
         })?;
         let unseen: Vec<&SearchedSnapshot> = unseen(&result).collect();
-        if unseen.len() == result.snapshots.len() {
+        if unseen.len() == result.snapshots.len() && !self.offline {
             return Err(all_unseen(&unseen));
         }
         tell_unseen(&unseen);

@@ -71,10 +71,8 @@ impl RangeReader {
         row: &ArchiveRow,
         range: Range<u64>,
     ) -> Result<Bytes, RangeError> {
-        let known = {
-            let known = self.whole.lock().unwrap_or_else(PoisonError::into_inner);
-            known.get(&row.id).cloned()
-        };
+        let known = self.whole.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = known.get(&row.id).cloned();
         let tar = match known {
             Some(tar) => tar,
             None => self.fetch(row).await?,
