@@ -114,7 +114,10 @@ impl Identity for CapturingIdentity<'_> {
 }
 
 /// Returns the key of the payload behind `head`. Checks the MAC of the header.
-fn payload_key(head: &AgeHeader, identities: &Identities) -> Result<PayloadKey, OpenArchiveError> {
+pub(super) fn payload_key(
+    head: &AgeHeader,
+    identities: &Identities,
+) -> Result<PayloadKey, OpenArchiveError> {
     let file_key = RefCell::new(None);
     let keeping: Vec<CapturingIdentity<'_>> = identities
         .keys()
