@@ -20,7 +20,7 @@ use crate::format::archive::age_header::{AgeHeader, AgeHeaderError};
 use crate::format::archive::age_payload::{PayloadKey, PayloadReader};
 
 /// Why a sealed archive could not be opened.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum OpenArchiveError {
     /// It is encrypted to other recipients.
     #[error("none of the identities can decrypt it (encrypted to {recipients} recipient{})", plural(*recipients))]

@@ -67,7 +67,8 @@ pub struct RangeReaderOptions {
 /// runtime of Tokio.
 pub struct RangeReader {
     loader: Arc<FrameLoader>,
-    target: String,
+    folder: HostFolder,
+    identities: Arc<Identities>,
     memory_bytes: u64,
     /// Why there is no cache although one was wanted.
     cache_trouble: Option<String>,
@@ -91,18 +92,28 @@ impl RangeReader {
             Some(Err(trouble)) => (None, Some(trouble)),
             None => (None, None),
         };
-        let target = folder.target.label().to_owned();
-        let ciphertext = Ciphertext::new(folder, cache);
+        let ciphertext = Ciphertext::new(folder.clone(), cache);
         Self {
             loader: Arc::new(FrameLoader::new(
                 ciphertext,
-                identities,
+                Arc::clone(&identities),
                 options.memory_bytes,
             )),
-            target,
+            folder,
+            identities,
             memory_bytes: options.memory_bytes,
             cache_trouble,
         }
+    }
+
+    /// Returns the host's folder.
+    pub fn folder(&self) -> &HostFolder {
+        &self.folder
+    }
+
+    /// Returns the identities that decrypt its archives.
+    pub fn identities(&self) -> &Arc<Identities> {
+        &self.identities
     }
 
     /// Returns the bytes of archives that were fetched so far.
@@ -127,6 +138,24 @@ impl RangeReader {
         let tar = range.start..range.start + bytes;
         let piece = ContentPiece { row, tar, at: 0 };
         Ok(self.read_pieces(&[piece], bytes).await?.into())
+    }
+
+    /// Reads several ranges of an archive's tar stream, as [`Self::read_archive`] does. Frames that
+    /// they share are loaded once.
+    pub(super) async fn read_ranges(
+        &self,
+        row: &ArchiveRow,
+        ranges: Vec<Range<u64>>,
+    ) -> Result<Vec<Bytes>, RangeError> {
+        let (mut pieces, mut cuts, mut at) = (Vec::new(), Vec::new(), 0);
+        for tar in ranges {
+            let bytes = tar.end.saturating_sub(tar.start);
+            cuts.push(at as usize..(at + bytes) as usize);
+            pieces.push(ContentPiece { row, tar, at });
+            at += bytes;
+        }
+        let content = Bytes::from(self.read_pieces(&pieces, at).await?);
+        Ok(cuts.into_iter().map(|cut| content.slice(cut)).collect())
     }
 
     /// Reads the bytes `range` of the content that `extents` make, of a snapshot with this `table`.
@@ -193,7 +222,7 @@ impl RangeReader {
                 continue;
             };
             let cut = cut(opened, piece);
-            let failed = |error| RangeError::new(piece.row, &self.target, error);
+            let failed = |error| RangeError::new(piece.row, self.folder.target.label(), error);
             slices.extend(cut.map_err(failed)?);
         }
         slices.sort_by_key(|slice| (slice.opened.row.id, slice.number));
