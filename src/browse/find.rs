@@ -210,7 +210,9 @@ impl ScanPlan {
                 request: Arc::clone(request),
             };
             async move {
-                let done = tokio::spawn(job.run()).await;
+                // A thread of its own: most of the time goes into scanning.
+                let runtime = tokio::runtime::Handle::current();
+                let done = tokio::task::spawn_blocking(move || runtime.block_on(job.run())).await;
                 let done = done.unwrap_or_else(|error| Err(UnseenReason::of(error.to_string())));
                 (number, done)
             }
@@ -292,7 +294,7 @@ impl ArchiveScan {
 fn lacks_identity(error: &RangeError) -> bool {
     match error {
         RangeError::Archive { source, .. } => source.lacks_identity(),
-        RangeError::NotInTable(_) => false,
+        _ => false,
     }
 }
 
