@@ -17,14 +17,25 @@ fn words<'a>(host: &'a Host, first: &[&'a str]) -> Vec<&'a str> {
 /// has it names the directory alone.
 fn by_system(dir: &Path, before: &str, after: &str) -> Vec<Vec<u8>> {
     let output = Command::new("diff")
-        .args(["-rq", "--no-dereference", "-x", "restored.jsonl", "-x", "backup-metadata.json"])
+        .args([
+            "-rq",
+            "--no-dereference",
+            "-x",
+            "restored.jsonl",
+            "-x",
+            "backup-metadata.json",
+        ])
         .args([before, after])
         .current_dir(dir)
         .env("LC_ALL", "C")
         .output()
         .unwrap();
     let mut lines: Vec<Vec<u8>> = Vec::new();
-    for line in output.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+    for line in output
+        .stdout
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+    {
         let text = line.to_vec();
         let only = text.strip_prefix(b"Only in ");
         let letter = match only {
@@ -48,15 +59,21 @@ fn by_program(host: &Host, before: &str, after: &str) -> Vec<Vec<u8>> {
             None => {
                 use base64::Engine as _;
                 let text = one["path_b64"].as_str().unwrap();
-                base64::engine::general_purpose::STANDARD.decode(text).unwrap()
+                base64::engine::general_purpose::STANDARD
+                    .decode(text)
+                    .unwrap()
             }
         };
         kinds.insert(path, one["change"].as_str().unwrap().to_owned());
     }
     let mut letters = Vec::new();
     for (path, kind) in &kinds {
-        let parent = path.iter().rposition(|byte| *byte == b'/').map(|at| path[..at].to_vec());
-        let is_below = parent.is_some_and(|parent| kinds.get(&parent).is_some_and(|one| one == kind));
+        let parent = path
+            .iter()
+            .rposition(|byte| *byte == b'/')
+            .map(|at| path[..at].to_vec());
+        let is_below =
+            parent.is_some_and(|parent| kinds.get(&parent).is_some_and(|one| one == kind));
         match kind.as_str() {
             "added" if !is_below => letters.push(vec![b'+']),
             "removed" if !is_below => letters.push(vec![b'-']),
@@ -78,7 +95,11 @@ fn differences_are_those_of_two_restores() {
             if day == 1 {
                 fs::create_dir_all(host.data().join("gone/deeper")).unwrap();
                 fs::write(host.data().join("gone/deeper/file"), "x").unwrap();
-                fs::hard_link(host.data().join("gone/deeper/file"), host.data().join("gone/also")).unwrap();
+                fs::hard_link(
+                    host.data().join("gone/deeper/file"),
+                    host.data().join("gone/also"),
+                )
+                .unwrap();
             }
             if day == 2 {
                 // The first name of a file goes, and the second one is the same file still.
@@ -92,12 +113,19 @@ fn differences_are_those_of_two_restores() {
             host.restore(&(day + 1).to_string(), &format!("out{}", day + 1));
         }
         for (before, after) in [(1, 2), (2, 3), (3, 4), (4, 1), (1, 4), (2, 2)] {
-            let expected = by_system(host.temp.path(), &format!("out{before}"), &format!("out{after}"));
+            let expected = by_system(
+                host.temp.path(),
+                &format!("out{before}"),
+                &format!("out{after}"),
+            );
             let found = by_program(&host, &before.to_string(), &after.to_string());
             assert_eq!(found, expected, "seed {seed}: {before}..{after}");
             let line = words(&host, &["diff", "--exit-code", "--names", "A..B"]);
             let range = format!("{before}..{after}");
-            let line: Vec<&str> = line.into_iter().map(|word| if word == "A..B" { &*range } else { word }).collect();
+            let line: Vec<&str> = line
+                .into_iter()
+                .map(|word| if word == "A..B" { &*range } else { word })
+                .collect();
             let code = host.run(&line).status.code();
             let names = host.run(&line).stdout;
             assert_eq!(code, Some(if names.is_empty() { 0 } else { 3 }), "{range}");
@@ -114,21 +142,49 @@ fn a_directory_is_compared_with_the_path_that_it_stands_for() {
     set_day(&mut host, 0);
     host.backup();
     host.restore("latest", "out");
-    let live = words(&host, &["diff", "latest..now", "--live", "out", "--exit-code"]);
+    let live = words(
+        &host,
+        &["diff", "latest..now", "--live", "out", "--exit-code"],
+    );
     host.ok(&live);
-    let live = words(&host, &["diff", "latest", "now", "data", "--live", "data", "--exit-code"]);
+    let live = words(
+        &host,
+        &[
+            "diff",
+            "latest",
+            "now",
+            "data",
+            "--live",
+            "data",
+            "--exit-code",
+        ],
+    );
     host.ok(&live);
     fs::write(host.data().join("changed"), "2").unwrap();
     fs::remove_file(host.data().join("gone")).unwrap();
     fs::write(host.data().join("new"), "12345").unwrap();
     let (out, _) = host.exits(&live, 3);
-    let lines: Vec<String> = out.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
-    assert_eq!(lines[..3], ["M 1 B -> 1 B data/changed", "- 1 B data/gone", "+ 5 B data/new"], "{out}");
+    let lines: Vec<String> = out
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+        .collect();
+    assert_eq!(
+        lines[..3],
+        [
+            "M 1 B -> 1 B data/changed",
+            "- 1 B data/gone",
+            "+ 5 B data/new"
+        ],
+        "{out}"
+    );
     assert!(out.lines().all(|line| line.len() <= 80), "{out}");
     for (line, says) in [
         (&["diff", "latest", "now"][..], "--live"),
         (&["diff", "latest"], "second snapshot is missing"),
-        (&["diff", "latest", "1", "--live", "data"], "takes the place"),
+        (
+            &["diff", "latest", "1", "--live", "data"],
+            "takes the place",
+        ),
         (&["diff", "1..1", "data", "more"], "names both"),
     ] {
         let (_, err) = host.exits(&words(&host, line), 2);
@@ -179,7 +235,10 @@ fn counts(file: &Path) -> BTreeMap<String, u64> {
 fn row_counts_are_those_of_sqlite3() {
     let make = |dir: &Path| {
         let db = rusqlite::Connection::open(dir.join("app.db")).unwrap();
-        db.execute_batch("create table documents(a); create table kept(a); insert into kept values(1)").unwrap();
+        db.execute_batch(
+            "create table documents(a); create table kept(a); insert into kept values(1)",
+        )
+        .unwrap();
     };
     let mut host = Host::prepared(make, &["--sqlite", "app.db"]);
     let mut expected = Vec::new();
@@ -187,7 +246,8 @@ fn row_counts_are_those_of_sqlite3() {
         let db = rusqlite::Connection::open(host.path("app.db")).unwrap();
         db.execute("delete from documents", []).unwrap();
         for row in 0..rows {
-            db.execute("insert into documents values (?)", [row]).unwrap();
+            db.execute("insert into documents values (?)", [row])
+                .unwrap();
         }
         if day == 2 {
             db.execute_batch("create table later(a)").unwrap();
@@ -198,7 +258,10 @@ fn row_counts_are_those_of_sqlite3() {
         host.json_exits(&["backup"], &[0, 3]);
         let out = host.restore(&(day + 1).to_string(), &format!("out{day}"));
         let restored = crate::support::files::files(&out);
-        let restored = restored.iter().find(|path| path.ends_with("app.db")).unwrap();
+        let restored = restored
+            .iter()
+            .find(|path| path.ends_with("app.db"))
+            .unwrap();
         expected.push(counts(restored));
     }
     for (condition, holds) in [
@@ -212,7 +275,12 @@ fn row_counts_are_those_of_sqlite3() {
             .as_array()
             .unwrap()
             .iter()
-            .map(|row| (row["sequence"].as_u64().unwrap(), row["rows"].as_u64().unwrap()))
+            .map(|row| {
+                (
+                    row["sequence"].as_u64().unwrap(),
+                    row["rows"].as_u64().unwrap(),
+                )
+            })
             .collect();
         let table = condition.split(['>', '<', '!', '=']).next().unwrap();
         let meant = expected.iter().zip(1..).filter_map(|(tables, sequence)| {
@@ -222,6 +290,12 @@ fn row_counts_are_those_of_sqlite3() {
         assert_eq!(found, meant.collect::<Vec<_>>(), "{condition}");
     }
     let text = host.ok(&words(&host, &["diff", "2", "3", "--rows"]));
-    assert!(text.contains("app.db: documents 1204 -> 0 (-1204)\n"), "{text}");
-    assert!(text.contains("app.db: later none -> 0\n") && !text.contains("kept"), "{text}");
+    assert!(
+        text.contains("app.db: documents 1204 -> 0 (-1204)\n"),
+        "{text}"
+    );
+    assert!(
+        text.contains("app.db: later none -> 0\n") && !text.contains("kept"),
+        "{text}"
+    );
 }

@@ -1,5 +1,7 @@
 //! `find` and `versions`: what they say is what the snapshots hold, whatever happened between them.
 
+mod many;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
@@ -13,7 +15,14 @@ use crate::support::random::Random;
 
 /// The words that say where the snapshots are.
 pub fn place(host: &Host) -> [&str; 6] {
-    ["--from", "repo", "--signer", &host.signer, "--identity", "key.txt"]
+    [
+        "--from",
+        "repo",
+        "--signer",
+        &host.signer,
+        "--identity",
+        "key.txt",
+    ]
 }
 
 fn words<'a>(host: &'a Host, first: &[&'a str]) -> Vec<&'a str> {
@@ -28,7 +37,13 @@ pub fn set_day(host: &mut Host, day: usize) {
 /// Changes some files below `data`: content, times, kinds and names that need care.
 pub fn change(data: &Path, random: &mut Random) {
     const NAMES: [&[u8]; 7] = [
-        b"a.txt", b"b.jpg", b"B.JPG", b"\xff\xfe", b"two words", b"q\"uote\\", b"a[1]",
+        b"a.txt",
+        b"b.jpg",
+        b"B.JPG",
+        b"\xff\xfe",
+        b"two words",
+        b"q\"uote\\",
+        b"a[1]",
     ];
     for _ in 0..1 + random.below(6) {
         let mut path = data.to_owned();
@@ -38,7 +53,9 @@ pub fn change(data: &Path, random: &mut Random) {
                 fs::create_dir(&path).unwrap();
             }
         }
-        path.push(std::ffi::OsStr::from_bytes(NAMES[random.below(NAMES.len())]));
+        path.push(std::ffi::OsStr::from_bytes(
+            NAMES[random.below(NAMES.len())],
+        ));
         let _ = fs::remove_file(&path);
         match random.below(6) {
             0 => {}
@@ -46,12 +63,16 @@ pub fn change(data: &Path, random: &mut Random) {
             _ => {
                 fs::write(&path, vec![b'x'; random.below(3) * 700]).unwrap();
                 let seconds = 1_700_000_000 + random.below(3) as i64;
-                let time = rustix::fs::Timespec { tv_sec: seconds, tv_nsec: 0 };
-                let times = rustix::fs::Timestamps { last_access: time, last_modification: time };
-                rustix::fs::utimensat(
-                    rustix::fs::CWD, &path, &times, rustix::fs::AtFlags::empty(),
-                )
-                .unwrap();
+                let time = rustix::fs::Timespec {
+                    tv_sec: seconds,
+                    tv_nsec: 0,
+                };
+                let times = rustix::fs::Timestamps {
+                    last_access: time,
+                    last_modification: time,
+                };
+                rustix::fs::utimensat(rustix::fs::CWD, &path, &times, rustix::fs::AtFlags::empty())
+                    .unwrap();
             }
         }
     }
@@ -69,7 +90,9 @@ fn path_of(entry: &Value) -> Vec<u8> {
         None => {
             use base64::Engine as _;
             let text = entry["path_b64"].as_str().unwrap();
-            base64::engine::general_purpose::STANDARD.decode(text).unwrap()
+            base64::engine::general_purpose::STANDARD
+                .decode(text)
+                .unwrap()
         }
     }
 }
@@ -77,20 +100,30 @@ fn path_of(entry: &Value) -> Vec<u8> {
 /// A version as a text that has all of it.
 fn version_of(entry: &Value, time: &str) -> String {
     let size = entry["size"].as_u64().unwrap_or(0);
-    format!("{} {size} {} {}", entry["type"], entry[time], entry["blake3"])
+    format!(
+        "{} {size} {} {}",
+        entry["type"], entry[time], entry["blake3"]
+    )
 }
 
 /// What `find` must show: each version of a path with the snapshots that have it.
 type Expected = BTreeMap<(Vec<u8>, String), BTreeSet<u64>>;
 
-fn brute_force(host: &Host, range: std::ops::RangeInclusive<u64>, wants: impl Fn(&[u8], &Value) -> bool) -> Expected {
+fn brute_force(
+    host: &Host,
+    range: std::ops::RangeInclusive<u64>,
+    wants: impl Fn(&[u8], &Value) -> bool,
+) -> Expected {
     let mut expected = Expected::new();
     for sequence in range {
         for entry in listed(host, &sequence.to_string()) {
             let path = path_of(&entry);
             if wants(&path, &entry) {
                 let version = version_of(&entry, "mtime");
-                expected.entry((path, version)).or_default().insert(sequence);
+                expected
+                    .entry((path, version))
+                    .or_default()
+                    .insert(sequence);
             }
         }
     }
@@ -105,10 +138,24 @@ fn compare(host: &Host, options: &[&str], expected: &Expected) {
     assert_eq!(versions.len(), expected.len(), "{options:?}: {found:#}");
     for one in versions {
         let key = (path_of(one), version_of(one, "modified"));
-        let snapshots = expected.get(&key).unwrap_or_else(|| panic!("{options:?}: {one}"));
-        assert_eq!(one["first_sequence"].as_u64(), snapshots.first().copied(), "{one}");
-        assert_eq!(one["last_sequence"].as_u64(), snapshots.last().copied(), "{one}");
-        assert_eq!(one["snapshots"].as_u64(), Some(snapshots.len() as u64), "{one}");
+        let snapshots = expected
+            .get(&key)
+            .unwrap_or_else(|| panic!("{options:?}: {one}"));
+        assert_eq!(
+            one["first_sequence"].as_u64(),
+            snapshots.first().copied(),
+            "{one}"
+        );
+        assert_eq!(
+            one["last_sequence"].as_u64(),
+            snapshots.last().copied(),
+            "{one}"
+        );
+        assert_eq!(
+            one["snapshots"].as_u64(),
+            Some(snapshots.len() as u64),
+            "{one}"
+        );
     }
 }
 
@@ -130,7 +177,11 @@ fn host_with_history(seed: u64, snapshots: usize) -> Host {
             }
         }
         if random.one_in(2) {
-            fs::write(host.data().join(format!("many/f{:04}", random.below(400))), "n").unwrap();
+            fs::write(
+                host.data().join(format!("many/f{:04}", random.below(400))),
+                "n",
+            )
+            .unwrap();
         }
         set_day(&mut host, day);
         host.backup();
@@ -145,24 +196,54 @@ fn find_equals_a_listing_of_every_snapshot() {
         let host = host_with_history(seed, snapshots);
         let last = snapshots as u64;
         compare(&host, &["*"], &brute_force(&host, 1..=last, |_, _| true));
-        compare(&host, &["*.jpg", "--in", "2..4"], &brute_force(&host, 2..=4, |path, _| path.ends_with(b".jpg")));
+        compare(
+            &host,
+            &["*.jpg", "--in", "2..4"],
+            &brute_force(&host, 2..=4, |path, _| path.ends_with(b".jpg")),
+        );
         let lower = |path: &[u8]| path.to_ascii_lowercase().ends_with(b".jpg");
         compare(
             &host,
             &["*.JPG", "--ignore-case", "--last", "3"],
             &brute_force(&host, last - 2..=last, |path, _| lower(path)),
         );
-        compare(&host, &["a[1]"], &brute_force(&host, 1..=last, |path, _| matches!(name(path), b"a[1]" | b"a1")));
-        compare(&host, &["data/x/*", "--type", "f"], &brute_force(&host, 1..=last, |path, entry| {
-            path.starts_with(b"data/x/") && entry["type"] == "file"
-        }));
-        compare(&host, &["*", "--size", "+700"], &brute_force(&host, 1..=last, |_, entry| {
-            entry["type"] == "file" && entry["size"].as_u64() > Some(700)
-        }));
-        compare(&host, &["data/**", "--in", "2026-03-03.."], &brute_force(&host, 3..=last, |path, _| path.starts_with(b"data/")));
-        compare(&host, &["*", "--changed-since", "2023-11-14T22:13:21Z", "--type", "l"], &brute_force(&host, 1..=last, |_, entry| {
-            entry["type"] == "symlink"
-        }));
+        compare(
+            &host,
+            &["a[1]"],
+            &brute_force(&host, 1..=last, |path, _| {
+                matches!(name(path), b"a[1]" | b"a1")
+            }),
+        );
+        compare(
+            &host,
+            &["data/x/*", "--type", "f"],
+            &brute_force(&host, 1..=last, |path, entry| {
+                path.starts_with(b"data/x/") && entry["type"] == "file"
+            }),
+        );
+        compare(
+            &host,
+            &["*", "--size", "+700"],
+            &brute_force(&host, 1..=last, |_, entry| {
+                entry["type"] == "file" && entry["size"].as_u64() > Some(700)
+            }),
+        );
+        compare(
+            &host,
+            &["data/**", "--in", "2026-03-03.."],
+            &brute_force(&host, 3..=last, |path, _| path.starts_with(b"data/")),
+        );
+        compare(
+            &host,
+            &[
+                "*",
+                "--changed-since",
+                "2023-11-14T22:13:21Z",
+                "--type",
+                "l",
+            ],
+            &brute_force(&host, 1..=last, |_, entry| entry["type"] == "symlink"),
+        );
     }
 }
 
@@ -205,22 +286,47 @@ fn versions_of_equal_content_are_one_and_the_line_restores_it() {
     let versions = said["versions"].as_array().unwrap();
     let spans: Vec<_> = versions
         .iter()
-        .map(|one| (one["first_sequence"].clone(), one["last_sequence"].clone(), one["snapshots"].clone()))
+        .map(|one| {
+            (
+                one["first_sequence"].clone(),
+                one["last_sequence"].clone(),
+                one["snapshots"].clone(),
+            )
+        })
         .collect();
-    assert_eq!(spans, [(1.into(), 3.into(), 2.into()), (2.into(), 2.into(), 1.into()), (4.into(), 4.into(), 1.into())]);
+    assert_eq!(
+        spans,
+        [
+            (1.into(), 3.into(), 2.into()),
+            (2.into(), 2.into(), 1.into()),
+            (4.into(), 4.into(), 1.into())
+        ]
+    );
     let text = host.ok(&words(&host, &["versions", "data/report.ods"]));
-    assert!(text.starts_with("data/report.ods: 3 versions in 4 snapshots\n"), "{text}");
+    assert!(
+        text.starts_with("data/report.ods: 3 versions in 4 snapshots\n"),
+        "{text}"
+    );
     for line in text.lines().filter(|line| !line.contains("sealift")) {
         assert!(line.len() <= 80, "{line}");
     }
     let hash = blake3::hash(b"two").to_hex();
     assert!(text.contains(&hash[..8]), "{text}");
-    let line = text.lines().find_map(|line| line.strip_prefix("to restore one: sealift ")).unwrap();
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("to restore one: sealift "))
+        .unwrap();
     let line = line.replace("DIR", "out");
     host.ok(&line.split(' ').collect::<Vec<_>>());
-    assert_eq!(fs::read_to_string(host.path("out/data/report.ods")).unwrap(), "three");
+    assert_eq!(
+        fs::read_to_string(host.path("out/data/report.ods")).unwrap(),
+        "three"
+    );
     let (_, err) = host.exits(&words(&host, &["versions", "data/none"]), 1);
-    assert!(err.contains("no snapshot that was searched has data/none"), "{err}");
+    assert!(
+        err.contains("no snapshot that was searched has data/none"),
+        "{err}"
+    );
 }
 
 /// The index archives that only the newest snapshot needs are damaged: it is named, the others are searched.
@@ -251,17 +357,37 @@ fn a_snapshot_whose_index_cannot_be_read_is_named_and_the_others_are_searched() 
     assert_eq!(said["unseen"].as_array().unwrap().len(), 1, "{said}");
     assert_eq!(said["unseen"][0]["sequence"], 2);
     assert_eq!(said["snapshots"], 1);
-    let paths: Vec<&str> = said["versions"].as_array().unwrap().iter().filter_map(|one| one["path"].as_str()).collect();
-    assert!(paths.contains(&"data/kept") && !paths.contains(&"data/new"), "{paths:?}");
+    let paths: Vec<&str> = said["versions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|one| one["path"].as_str())
+        .collect();
+    assert!(
+        paths.contains(&"data/kept") && !paths.contains(&"data/new"),
+        "{paths:?}"
+    );
     let (_, err) = host.exits(&line, 3);
-    assert!(err.contains("warning: snapshot 20260302T060000Z (2) was not searched"), "{err}");
+    assert!(
+        err.contains("warning: snapshot 20260302T060000Z (2) was not searched"),
+        "{err}"
+    );
     // Nothing at all can be searched.
     let line = [&words(&host, &["find", "*", "--in", "2"])[..], &cache].concat();
     let (_, err) = host.exits(&line, 1);
     assert!(err.contains("no snapshot could be searched"), "{err}");
     // Another identity.
     host.generate("other.txt");
-    let line = ["find", "*", "--from", "repo", "--signer", &host.signer, "--identity", "other.txt"];
+    let line = [
+        "find",
+        "*",
+        "--from",
+        "repo",
+        "--signer",
+        &host.signer,
+        "--identity",
+        "other.txt",
+    ];
     let (_, err) = host.exits(&[&line[..], &cache].concat(), 1);
     assert!(err.contains("--identity"), "{err}");
 }
@@ -273,7 +399,10 @@ fn offline_searches_what_the_cache_has_and_names_the_rest() {
     set_day(&mut host, 0);
     host.backup();
     let cached = |line: &[&'static str]| {
-        let line: Vec<String> = words(&host, line).iter().map(|word| (*word).to_owned()).collect();
+        let line: Vec<String> = words(&host, line)
+            .iter()
+            .map(|word| (*word).to_owned())
+            .collect();
         [line, vec!["--cache".to_owned(), "cache".to_owned()]].concat()
     };
     let online = cached(&["find", "*"]);
@@ -291,12 +420,18 @@ fn offline_searches_what_the_cache_has_and_names_the_rest() {
     later.backup();
     let host = later;
     let cached = |line: &[&'static str]| {
-        let line: Vec<String> = words(&host, line).iter().map(|word| (*word).to_owned()).collect();
+        let line: Vec<String> = words(&host, line)
+            .iter()
+            .map(|word| (*word).to_owned())
+            .collect();
         [line, vec!["--cache".to_owned(), "cache".to_owned()]].concat()
     };
     host.ok(&cached(&["find", "*", "--in", "1"]));
     let (out, err) = host.exits(&cached(&["find", "a", "--offline"]), 3);
-    assert!(err.contains("snapshot 20260302T060000Z (2) was not searched"), "{err}");
+    assert!(
+        err.contains("snapshot 20260302T060000Z (2) was not searched"),
+        "{err}"
+    );
     assert!(out.contains("data/a"), "{out}");
     // Nothing but ciphertext and manifests was kept.
     for file in files(&host.path("cache")) {

@@ -529,7 +529,8 @@ const DIFF_ROWS: &str = "diff 1 2 --rows --from repo --accept-signer --identity 
 const CHANGED: &str = "echo more >data/notes.txt; ln -s notes.txt data/link; sealift backup";
 
 /// The same, and one more snapshot whose index archive is gone.
-const LOST_INDEX: &str = "ln -s notes.txt data/link; sealift backup; ls repo/dalidou/archives/* >old
+const LOST_INDEX: &str =
+    "ln -s notes.txt data/link; sealift backup; ls repo/dalidou/archives/* >old
     echo more >data/notes.txt; SEALIFT_CLOCK=2026-04-11T06:00:00Z sealift backup
     for f in repo/dalidou/archives/*/*.age; do grep -qF ${f##*/} old || rm -f $f; done";
 
