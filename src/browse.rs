@@ -1,5 +1,15 @@
 //! Looks into sealed snapshots without restoring them: trees, changes, contents. Reads only.
 
+mod attribution;
 mod content;
+pub mod difference;
+pub mod find;
+mod index_lines;
+mod index_segments;
+pub mod live_tree;
+pub mod query;
+pub mod row_counts;
+pub mod snapshot_range;
+pub mod versions;
 
 pub use content::{CopyContentError, StoredContent, copy_content, is_binary};

@@ -15,10 +15,12 @@ mod config;
 mod confinement;
 mod context;
 mod demo;
+mod diff;
 mod drill;
 mod dry_run;
 mod events;
 mod failure;
+mod find;
 mod help;
 mod hosts;
 mod incident;
@@ -47,6 +49,7 @@ mod retry_notes;
 mod rollback;
 mod runs;
 mod screen;
+mod search_args;
 mod serve;
 mod setup_args;
 mod signer_check;
@@ -63,6 +66,7 @@ mod unit;
 mod usage;
 mod verdict;
 mod verify;
+mod versions;
 mod visible;
 
 use std::path::PathBuf;
@@ -147,6 +151,12 @@ enum Command {
     List(list::ListArgs),
     /// List the files of a snapshot
     Ls(ls::LsArgs),
+    /// Find files in many snapshots, by name
+    Find(find::FindArgs),
+    /// Show each content that a path ever had
+    Versions(versions::VersionsArgs),
+    /// Show what changed from one snapshot to another, or to a directory
+    Diff(diff::DiffArgs),
     /// Print files of a snapshot
     Cat(cat::CatArgs),
     /// Restore a snapshot from a target, and verify every file
@@ -218,7 +228,9 @@ impl Command {
             Self::Validate(_) => Some(Stage::Validating),
             Self::Cat(_)
             | Self::Catalog(_)
+            | Self::Diff(_)
             | Self::Drill(_)
+            | Self::Find(_)
             | Self::List(_)
             | Self::Ls(_)
             | Self::Open(_)
@@ -226,7 +238,8 @@ impl Command {
             | Self::Restore(_)
             | Self::Status(_)
             | Self::Sync(_)
-            | Self::Verify(_) => Some(Stage::InspectingTargets),
+            | Self::Verify(_)
+            | Self::Versions(_) => Some(Stage::InspectingTargets),
             _ => None,
         }
     }
@@ -234,10 +247,15 @@ impl Command {
     /// Whether the command reads or makes an identity, or decrypts with one.
     fn holds_secrets(&self) -> bool {
         match self {
-            Self::Demo(_) | Self::Drill(_) | Self::Key(_) | Self::Restore(_) | Self::Open(_) => {
-                true
-            }
+            Self::Demo(_)
+            | Self::Drill(_)
+            | Self::Find(_)
+            | Self::Key(_)
+            | Self::Open(_)
+            | Self::Restore(_)
+            | Self::Versions(_) => true,
             Self::Cat(args) => !args.identity.is_empty(),
+            Self::Diff(args) => !args.identity.is_empty(),
             Self::List(args) => !args.identity.is_empty(),
             Self::Ls(args) => !args.identity.is_empty(),
             Self::Verify(args) => !args.identity.is_empty(),
@@ -385,6 +403,9 @@ fn dispatch(context: &Context, command: Command) -> Result<Outcome, Failure> {
         Command::List(args) => list::run(context, &args),
         Command::Ls(args) => ls::run(context, &args),
         Command::Cat(args) => cat::run(context, &args),
+        Command::Find(args) => find::run(context, &args),
+        Command::Versions(args) => versions::run(context, &args),
+        Command::Diff(args) => diff::run(context, &args),
         Command::Restore(args) => restore::run(context, &args),
         Command::Rollback(args) => rollback::run(context, &args),
         Command::Open(args) => open::run(context, &args),

@@ -22,6 +22,7 @@ mod folder;
 mod foreign_url;
 mod http;
 mod isolated;
+mod kept_objects;
 mod key;
 mod machine_name;
 mod meter;
@@ -51,6 +52,7 @@ pub use error::{ErrorKind, Fault, OpenError, TargetError};
 pub use folder::reserve::is_full;
 pub(crate) use http::crypto::install as install_ciphers;
 pub use isolated::{isolated, panicked};
+pub use kept_objects::{keeping_objects, only_kept_objects};
 pub(crate) use meter::attempt;
 pub use meter::{Meter, metered};
 pub use open::{

@@ -30,7 +30,8 @@ const GROUPS: &[(&str, &[&str])] = &[
             "backup", "serve", "status", "runs", "list", "ls", "stats", "verify",
         ],
     ),
-    ("Restore", &["restore", "cat", "rollback", "drill", "open"]),
+    ("Looking", &["find", "versions", "diff", "cat"]),
+    ("Restore", &["restore", "rollback", "drill", "open"]),
     ("Keys", &["key", "remote"]),
     (
         "Maintenance",

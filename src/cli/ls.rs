@@ -22,7 +22,7 @@ use crate::jobs::context::runtime;
 use crate::jobs::wrong_key;
 use crate::restore::{self, PlanError, open::Identities};
 
-pub(super) use line::{LsColumns, print_entries};
+pub(super) use line::{LsColumns, print_entries, second_of_ns, time_of_ns};
 pub(super) use local::{is_elsewhere, no_such_local};
 
 /// Most skipped paths of a snapshot that are shown.
@@ -49,6 +49,12 @@ pub(super) struct LsArgs {
     /// Print sizes as people read them: 1.5 MB
     #[arg(long, short = 'h')]
     human_readable: bool,
+    /// Also print the first 16 digits of each file's BLAKE3, as the index has it
+    #[arg(long, short)]
+    long: bool,
+    /// List what is below directories too, which `ls` always does
+    #[arg(long, short = 'R')]
+    recursive: bool,
     /// With --json: also where each file's content is stored, as the index has it
     #[arg(long)]
     extents: bool,
@@ -87,6 +93,7 @@ pub(super) fn run(context: &Context, args: &LsArgs) -> Result<Outcome, Failure> 
     let columns = LsColumns {
         human_readable: args.human_readable,
         extents: args.extents,
+        hashes: args.long,
     };
     let shown = || entries.iter().filter(|entry| wanted.takes(entry.path));
     print_entries(context.json, columns, shown)?;

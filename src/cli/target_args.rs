@@ -1,5 +1,6 @@
 //! The target that a command reads, and whose signatures it believes there.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
@@ -8,7 +9,7 @@ use super::failure::Failure;
 use super::named_place::{self, NamedPlace};
 use super::signer_check::{self, SeenPlace};
 use super::{Context, output};
-use crate::base::ids::{HostName, MANIFESTS};
+use crate::base::ids::{Hash, HostName, MANIFESTS};
 use crate::base::progress::Stage;
 use crate::base::rate_schedule::Timetable;
 use crate::config::{self, Config};
@@ -18,6 +19,7 @@ use crate::jobs::context::FrontEnd;
 use crate::jobs::signer_memory::Basis;
 use crate::jobs::targets::{no_such_target, open_target, own_trust, spec};
 use crate::repository::{self, HostFolder, RepositoryError};
+use crate::restore::RangeReaderOptions;
 use crate::storage::{self, OpenError, Storage, TargetSpec};
 
 /// The target to read: a URL, which needs no configuration, or a target of the configuration.
@@ -69,13 +71,38 @@ pub(super) struct Remote {
 impl RemoteArgs {
     /// Opens the target, finds the host, verifies its manifests; asks about an unknown signer.
     pub(super) async fn open(&self, context: &Context) -> Result<Remote, Failure> {
-        self.open_with(context, None, MemoryUse::Yes).await
+        self.open_with(context, None, None, MemoryUse::Yes).await
+    }
+
+    /// Opens it, and keeps its small objects in the cache of `options`, so that they are read once.
+    /// If `is_offline`, the target is not asked: only what is kept is there.
+    pub(super) async fn open_kept(
+        &self,
+        context: &Context,
+        options: &RangeReaderOptions,
+        is_offline: bool,
+    ) -> Result<Remote, Failure> {
+        let kept = match &options.cache_dir {
+            Some(cache) => Some(KeptPlaces {
+                dir: cache.join(KEPT_DIR),
+                is_offline,
+            }),
+            None if is_offline => {
+                return Err(
+                    Failure::usage("--offline reads the cache, and there is none")
+                        .hint("give the one that an earlier run used: --cache DIR"),
+                );
+            }
+            None => None,
+        };
+        self.open_with(context, None, kept.as_ref(), MemoryUse::Yes)
+            .await
     }
 
     /// Opens it with the signer that the options name, and neither compares it with the remembered
     /// one nor remembers anything.
     pub(super) async fn open_quietly(&self, context: &Context) -> Result<Remote, Failure> {
-        self.open_with(context, None, MemoryUse::No).await
+        self.open_with(context, None, None, MemoryUse::No).await
     }
 
     /// Does the same with at most the rate `download` from a URL.
@@ -84,16 +111,18 @@ impl RemoteArgs {
         context: &Context,
         download: Option<Timetable>,
     ) -> Result<Remote, Failure> {
-        self.open_with(context, download, MemoryUse::Yes).await
+        self.open_with(context, download, None, MemoryUse::Yes)
+            .await
     }
 
     async fn open_with(
         &self,
         context: &Context,
         download: Option<Timetable>,
+        kept: Option<&KeptPlaces>,
         memory: MemoryUse,
     ) -> Result<Remote, Failure> {
-        let place = self.place(context, download)?;
+        let place = self.place(context, download, kept)?;
         context.stage(Stage::InspectingTargets, Some(place.target.label()));
         let host = match &place.host {
             Some(host) => host.clone(),
@@ -156,7 +185,7 @@ impl RemoteArgs {
     /// Returns these arguments for each host that they may mean: with a URL and no host, for each
     /// host on that target.
     pub(super) async fn for_each_host(&self, context: &Context) -> Result<Vec<Self>, Failure> {
-        let place = self.place(context, None)?;
+        let place = self.place(context, None, None)?;
         if place.host.is_some() {
             return Ok(vec![self.clone()]);
         }
@@ -209,18 +238,28 @@ impl RemoteArgs {
     }
 
     /// Opens the target that the options name.
-    fn place(&self, context: &Context, download: Option<Timetable>) -> Result<ReadPlace, Failure> {
+    fn place(
+        &self,
+        context: &Context,
+        download: Option<Timetable>,
+        kept: Option<&KeptPlaces>,
+    ) -> Result<ReadPlace, Failure> {
         if let Some((spec, remote)) = self.source()? {
-            check_folder(&spec.url)?;
+            let is_offline = kept.is_some_and(|kept| kept.is_offline);
+            if !is_offline {
+                check_folder(&spec.url)?;
+            }
             let remote = remote.as_ref();
             let spec = TargetSpec {
                 download,
                 patience: context.patience(),
                 ..spec
             };
+            let name = storage::place(&spec).map_err(Failure::usage)?;
+            let open = || storage::open(&spec).map_err(Failure::usage);
             return Ok(ReadPlace {
-                name: storage::place(&spec).map_err(Failure::usage)?,
-                target: storage::open(&spec).map_err(Failure::usage)?,
+                target: KeptPlaces::open(kept, &name, &spec, open)?,
+                name,
                 host: self
                     .host
                     .clone()
@@ -244,13 +283,44 @@ impl RemoteArgs {
                 .first()
                 .ok_or_else(|| Failure::usage("no target is configured"))?,
         };
+        let of_target = spec(chosen);
+        let name = storage::place(&of_target).map_err(Failure::usage)?;
+        let open = || Ok(open_target(chosen)?.target);
         Ok(ReadPlace {
-            name: storage::place(&spec(chosen)).map_err(Failure::usage)?,
-            target: open_target(chosen)?.target,
+            target: KeptPlaces::open(kept, &name, &of_target, open)?,
+            name,
             host: Some(self.host.clone().unwrap_or_else(|| config.host.clone())),
             signer: self.signer.clone(),
             config: Some(config),
         })
+    }
+}
+
+/// Name of the directory in the cache for what is kept of each place. No host has such a name.
+const KEPT_DIR: &str = ".objects";
+
+/// Where small objects are kept.
+struct KeptPlaces {
+    dir: PathBuf,
+    /// The target is not asked.
+    is_offline: bool,
+}
+
+impl KeptPlaces {
+    /// Opens a place of this name with what is kept of it; without `kept` it opens the target
+    /// alone.
+    fn open(
+        kept: Option<&Self>,
+        name: &str,
+        spec: &TargetSpec,
+        open: impl FnOnce() -> Result<Arc<dyn Storage>, Failure>,
+    ) -> Result<Arc<dyn Storage>, Failure> {
+        let Some(kept) = kept else { return open() };
+        let dir = kept.dir.join(Hash::blake3(name.as_bytes()).short());
+        match kept.is_offline {
+            true => Ok(storage::only_kept_objects(spec.label(), dir)),
+            false => Ok(storage::keeping_objects(open()?, dir)),
+        }
     }
 }
 

@@ -260,6 +260,12 @@ const SCENARIOS: &[Scenario] = &[
     scenario("list", Backup, INVALID, "list", 0),
     scenario("ls", Backup, "", "ls latest", 0),
     scenario("ls --identity", Backup, LINKED, LS_REMOTE, 0),
+    scenario("find", Backup, CHANGED, FIND, 0),
+    scenario("find", Backup, DATABASE, FIND_ROWS, 0),
+    scenario("find", Backup, LOST_INDEX, FIND, 3),
+    scenario("versions", Backup, LOST_INDEX, VERSIONS, 3),
+    scenario("diff", Backup, CHANGED, DIFF, 0),
+    scenario("diff", Backup, DATABASE, DIFF_ROWS, 0),
     scenario("list", Backup, "sealift snapshot", "list", 0),
     scenario(
         "list --from",
@@ -513,6 +519,25 @@ const LS_REMOTE: &str = "ls latest --from repo --accept-signer --identity key.tx
 const INVALID: &str =
     "echo '{' >registry.json; sealift snapshot; mkdir c.state/snapshots/.partial-20260401T000000Z";
 
+const FIND: &str = "find '*' --from repo --accept-signer --identity key.txt";
+const FIND_ROWS: &str = "find --rows 't>0' --from repo --accept-signer --identity key.txt";
+const VERSIONS: &str = "versions data/link --from repo --accept-signer --identity key.txt";
+const DIFF: &str = "diff 1 2 --from repo --accept-signer --identity key.txt";
+const DIFF_ROWS: &str = "diff 1 2 --rows --from repo --accept-signer --identity key.txt";
+
+/// A file with another content, and a symbolic link.
+const CHANGED: &str = "echo more >data/notes.txt; ln -s notes.txt data/link; sealift backup";
+
+/// The same, and one more snapshot whose index archive is gone.
+const LOST_INDEX: &str =
+    "ln -s notes.txt data/link; sealift backup; ls repo/dalidou/archives/* >old
+    echo more >data/notes.txt; SEALIFT_CLOCK=2026-04-11T06:00:00Z sealift backup
+    for f in repo/dalidou/archives/*/*.age; do grep -qF ${f##*/} old || rm -f $f; done";
+
+/// A database that is new.
+const DATABASE: &str = "printf '\n[[source]]\nkind = \"sqlite\"\npath = \"t.db\"\n' >>c.toml
+    sqlite3 t.db 'create table t(a); insert into t values (1)'; sealift backup";
+
 /// A symbolic link.
 const LINKED: &str = "ln -s notes.txt data/link; sealift backup";
 
@@ -565,6 +590,12 @@ const NOT_STAGED: &[(&str, &[&str])] = &[
         "trial restore",
         &["frozen_archives", "frozen_bytes", "what"],
     ),
+    ("version", &["path_b64", "target_b64"]),
+    ("versions", &["path_b64"]),
+    ("content version", &["target_b64", "target"]),
+    ("change", &["path_b64"]),
+    ("compared side", &["dir"]),
+    ("diff", &["skipped"]),
     (
         "ls --identity",
         &["path_b64", "xattrs", "target_b64", "rdev", "torn"],

@@ -162,8 +162,8 @@ macro_rules! specs {
 }
 
 specs! {
-    ack adopt backup catalog completions config demo drill help incident init key list ls man notify open pause pin prune push
-    remote restore resume rollback runs sealift serve snapshot source stats status sync target unit validate verify
+    ack adopt backup catalog completions config demo diff drill find help incident init key list ls man notify open pause pin prune push
+    remote restore resume rollback runs sealift serve snapshot source stats status sync target unit validate verify versions
 }
 
 #[test]

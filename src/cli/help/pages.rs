@@ -182,6 +182,56 @@ pub(in crate::cli) const PAGES: &[Page] = &[
         "",
     ),
     page(
+        "find",
+        &[
+            (
+                "sealift find report.ods --from usb --identity key.txt",
+                "Show every version of a file, and the snapshots that have it",
+            ),
+            (
+                "sealift find '*.jpg' --size +10M --last 30 --from usb -i key.txt",
+                "Search for large pictures in the last 30 snapshots",
+            ),
+            (
+                "sealift find --rows 'documents>1000' --from usb -i key.txt",
+                "Show the snapshots in which a table has so many rows",
+            ),
+        ],
+        "a snapshot could not be searched, which is named",
+    ),
+    page(
+        "versions",
+        &[
+            (
+                "sealift versions data/report.ods --from usb --identity key.txt",
+                "Show each content of a file, and how to get it",
+            ),
+            (
+                "sealift versions data/report.ods --in 2026-04-01.. --from usb -i key.txt",
+                "Show only those since a day",
+            ),
+        ],
+        "a snapshot could not be searched, which is named",
+    ),
+    page(
+        "diff",
+        &[
+            (
+                "sealift diff 41 latest --from usb --identity key.txt",
+                "Show what changed from one snapshot to another",
+            ),
+            (
+                "sealift diff latest..now data --live /srv/data --from usb -i key.txt",
+                "Compare a directory with its newest backup",
+            ),
+            (
+                "sealift diff yesterday latest",
+                "Compare snapshots that are on this host",
+            ),
+        ],
+        "something could not be compared; with --exit-code also: something differs",
+    ),
+    page(
         "stats",
         &[
             (

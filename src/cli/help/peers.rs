@@ -38,15 +38,7 @@ pub(super) const COMMANDS: &[(&str, &str)] = &[
     ),
     ("recover", "`sealift help recovery` has the steps"),
     (
-        "find",
-        "`sealift ls SNAPSHOT` lists the files of a snapshot",
-    ),
-    (
         "files",
-        "`sealift ls SNAPSHOT` lists the files of a snapshot",
-    ),
-    (
-        "diff",
         "`sealift ls SNAPSHOT` lists the files of a snapshot",
     ),
     (

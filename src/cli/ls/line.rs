@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::super::failure::Failure;
 use super::super::output::{self, printable, size};
+use crate::base::ids::Hash;
 use crate::format::index::{EntryRef, EntryType};
 
 /// The narrowest column of owners.
@@ -17,6 +18,8 @@ pub(in crate::cli) struct LsColumns {
     pub(in crate::cli) human_readable: bool,
     /// With JSON: where each file's content is stored.
     pub(in crate::cli) extents: bool,
+    /// The first digits of each file's hash.
+    pub(in crate::cli) hashes: bool,
 }
 
 /// One file, directory, link or device to print.
@@ -26,6 +29,8 @@ pub(super) struct FileLine<'a> {
     pub(super) owner: String,
     pub(super) bytes: u64,
     pub(super) mtime: (i64, u32),
+    /// BLAKE3 of a file. `None`: it is no file, or this is not known.
+    pub(super) blake3: Option<Hash>,
     pub(super) path: &'a [u8],
     pub(super) target: Option<&'a [u8]>,
     pub(super) is_torn: bool,
@@ -44,7 +49,7 @@ pub(in crate::cli) fn print_entries<'a, I: Iterator<Item = EntryRef<'a>>>(
     let widths = entries().map(|entry| owner_of(&entry).chars().count());
     let width = widths.max().unwrap_or(0).max(OWNER_COLUMN);
     for entry in entries() {
-        output::print_entry(FileLine::of(&entry).text(width, columns.human_readable))?;
+        output::print_entry(FileLine::of(&entry).text(width, columns))?;
     }
     Ok(())
 }
@@ -63,6 +68,7 @@ impl<'a> FileLine<'a> {
             owner: owner_of(entry),
             bytes: entry.size,
             mtime: split(entry.mtime_ns),
+            blake3: entry.blake3,
             path: entry.path,
             target: entry.target,
             is_torn: entry.torn,
@@ -71,7 +77,7 @@ impl<'a> FileLine<'a> {
 
     /// Returns `-rw-r--r-- root:root  4096 2026-04-07 06:00:00Z PATH -> TARGET`. The column of
     /// owners has `width` characters.
-    pub(super) fn text(&self, width: usize, human_readable: bool) -> String {
+    pub(super) fn text(&self, width: usize, columns: LsColumns) -> String {
         let letter = match self.kind {
             EntryType::File => '-',
             EntryType::Dir => 'd',
@@ -81,16 +87,18 @@ impl<'a> FileLine<'a> {
             EntryType::Chardev => 'c',
             EntryType::Blockdev => 'b',
         };
-        let size = match human_readable {
+        let size = match columns.human_readable {
             true => format!("{:>8}", size(self.bytes)),
             false => format!("{:>12}", self.bytes),
         };
-        let time = time_of(self.mtime).map_or_else(
-            || format!("@{}", self.mtime.0),
-            |time| time.format("%Y-%m-%d %H:%M:%SZ").to_string(),
-        );
+        let time = second_of(self.mtime);
+        let hash = match (columns.hashes, &self.blake3) {
+            (false, _) => String::new(),
+            (true, Some(hash)) => format!("{} ", hash.short()),
+            (true, None) => format!("{:<16} ", "-"),
+        };
         let mut line = format!(
-            "{letter}{} {:<width$} {size} {time} {}",
+            "{letter}{} {:<width$} {size} {time} {hash}{}",
             permissions(self.mode),
             self.owner,
             printable(self.path),
@@ -128,6 +136,23 @@ pub(super) fn mode_text(mode: u32) -> Value {
 pub(super) fn time_text(time: (i64, u32)) -> Value {
     let text = time_of(time).map(|time| time.to_rfc3339_opts(SecondsFormat::AutoSi, true));
     json!(text.unwrap_or_else(|| format!("@{}", time.0)))
+}
+
+/// Returns a time as JSON, as [`time_text`] does, of nanoseconds since 1970.
+pub(in crate::cli) fn time_of_ns(mtime_ns: i128) -> Value {
+    time_text(split(mtime_ns))
+}
+
+/// Returns a time to the second: `2026-04-07 06:00:00Z`.
+pub(in crate::cli) fn second_of_ns(mtime_ns: i128) -> String {
+    second_of(split(mtime_ns))
+}
+
+fn second_of(time: (i64, u32)) -> String {
+    time_of(time).map_or_else(
+        || format!("@{}", time.0),
+        |time| time.format("%Y-%m-%d %H:%M:%SZ").to_string(),
+    )
 }
 
 fn time_of((seconds, nanoseconds): (i64, u32)) -> Option<DateTime<Utc>> {
@@ -194,6 +219,7 @@ mod tests {
             owner: owner.to_owned(),
             bytes,
             mtime: (0, 0),
+            blake3: None,
             path: b"path",
             target: None,
             is_torn: false,
@@ -203,7 +229,11 @@ mod tests {
                 line("root:root", 7),
                 line("a-long-name:its-group", 123_456_789),
             ];
-            let at = lines.map(|line| line.text(21, human_readable).find("1970").unwrap());
+            let columns = LsColumns {
+                human_readable,
+                ..LsColumns::default()
+            };
+            let at = lines.map(|line| line.text(21, columns).find("1970").unwrap());
             assert_eq!(at[0], at[1]);
         }
     }

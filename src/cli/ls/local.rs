@@ -11,7 +11,7 @@ use super::super::Context;
 use super::super::failure::{Failure, Outcome};
 use super::super::output::{self, printable};
 use super::line::{FileLine, OWNER_COLUMN, mode_text, time_text};
-use super::{LsArgs, no_match, no_such_path};
+use super::{LsArgs, LsColumns, no_match, no_such_path};
 use crate::base::openat::{Dir, Kind};
 use crate::base::path_choice::{PathChoice, is_at_or_below};
 use crate::base::snapshot_choice::SnapshotChoice;
@@ -61,7 +61,12 @@ pub(super) fn run(
             return Err(elsewhere.unwrap_or_else(|| listing.no_such(glob, no_match)));
         }
     }
-    listing.print(context.json, args.human_readable)?;
+    let columns = LsColumns {
+        human_readable: args.human_readable,
+        hashes: args.long,
+        ..LsColumns::default()
+    };
+    listing.print(context.json, columns)?;
     if let Some(glob) = wanted.unmatched() {
         let elsewhere = is_elsewhere("ls", args.snapshot.text(), glob, &in_place);
         return Err(elsewhere.unwrap_or_else(|| listing.no_such(glob, no_match)));
@@ -109,7 +114,7 @@ struct LocalListing<'a> {
 
 impl LocalListing<'_> {
     /// Prints what is wanted while it is found: a snapshot may have any number of files.
-    fn print(&self, as_json: bool, human_readable: bool) -> Result<(), Failure> {
+    fn print(&self, as_json: bool, columns: LsColumns) -> Result<(), Failure> {
         let found = self.found()?;
         if as_json {
             return output::print_json_list(found.map(|one| Ok::<_, Failure>(self.json(&one))));
@@ -122,13 +127,14 @@ impl LocalListing<'_> {
                 owner: self.owner_of(&one),
                 bytes: one.meta.len(),
                 mtime: (one.meta.mtime(), one.meta.mtime_nsec() as u32),
+                blake3: None,
                 path: &one.rel,
                 target: target.as_deref(),
                 is_torn: false,
             };
             self.width
                 .set(self.width.get().max(line.owner.chars().count()));
-            output::print_entry(line.text(self.width.get(), human_readable))?;
+            output::print_entry(line.text(self.width.get(), columns))?;
         }
         Ok(())
     }

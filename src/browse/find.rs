@@ -1,0 +1,468 @@
+//! Finds entries in many snapshots. Each part of an index is read once, however many snapshots
+//! share it.
+//!
+//! The bytes come from archives by range reads, which authenticate every byte under the archive's
+//! key, and that key by the head that the signed table names (docs/looking-find.md says what this
+//! proves). Indexes that fit in [`COMPARED_BYTES`] are also compared with the BLAKE3 of their
+//! manifests, the newest first. A snapshot whose index cannot be read is named, and the others are
+//! searched.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::StreamExt as _;
+
+use super::attribution::Attribution;
+use super::index_lines::ScannedPiece;
+use super::index_segments::{IndexSegments, PlacedExtent};
+use super::query::FindQuery;
+use super::row_counts::{self, RowCondition, RowsFound};
+use super::versions::VersionSpan;
+use crate::base::error_chain::with_causes;
+use crate::base::ids::{ArchiveId, Hash, Stamp};
+use crate::format::chain::VerifiedSnapshot;
+use crate::format::index::{IndexHeader, MAX_TAR_BYTES};
+use crate::format::manifest::{ArchiveKind, ArchiveRow, Manifest, TablePage};
+use crate::repository::{HostFolder, RepositoryError};
+use crate::restore::{RangeError, RangeReader};
+
+/// Most bytes of indexes that are compared with the hashes of their manifests.
+pub const COMPARED_BYTES: u64 = 32 << 20;
+/// A larger index is refused, as restores do.
+const MAX_INDEX_BYTES: u64 = 8 << 30;
+/// Pages of tables fetched at a time.
+const CONCURRENT_GETS: usize = 16;
+/// Archives read at a time.
+const CONCURRENT_ARCHIVES: usize = 4;
+/// Most bytes read at a time of one archive.
+const READ_BYTES: u64 = 4 << 20;
+/// Bytes between two segments that are read with them.
+const GAP_BYTES: u64 = 128 << 10;
+
+/// What is searched for.
+#[derive(Debug, Clone, Default)]
+pub struct FindRequest {
+    /// Which entries are wanted. Without patterns: none.
+    pub query: FindQuery,
+    /// Which row counts of databases are wanted. `None`: none.
+    pub rows: Option<RowCondition>,
+}
+
+/// A snapshot that was to be searched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SearchedSnapshot {
+    /// Its stamp.
+    pub stamp: Stamp,
+    /// Its sequence.
+    pub sequence: u64,
+    /// Why its index could not be read. `None`: it was searched.
+    pub unseen: Option<UnseenReason>,
+}
+
+/// Why an index could not be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnseenReason {
+    /// The cause as text.
+    pub text: String,
+    /// It is encrypted to other recipients.
+    pub lacks_identity: bool,
+}
+
+impl UnseenReason {
+    fn of(text: impl Into<String>) -> Self {
+        Self {
+            text: text.into(),
+            lacks_identity: false,
+        }
+    }
+}
+
+/// What was found.
+#[derive(Debug, Clone, Default)]
+pub struct FindResult {
+    /// The snapshots, in the order in which they were given.
+    pub snapshots: Vec<SearchedSnapshot>,
+    /// The versions, by path, then by age. Their positions are those in `snapshots`.
+    pub versions: Vec<VersionSpan>,
+    /// The tables that fulfil the condition, by snapshot.
+    pub rows: Vec<RowsFound>,
+    /// Number of indexes whose BLAKE3 is that of their manifest; it was not compared for others.
+    pub compared: usize,
+}
+
+/// Searches `snapshots`, which are by sequence. Fails only if nothing can be read.
+pub async fn find(
+    folder: &HostFolder,
+    snapshots: &[&VerifiedSnapshot],
+    reader: Arc<RangeReader>,
+    request: &Arc<FindRequest>,
+) -> FindResult {
+    let mut plan = ScanPlan::default();
+    let pages = fetch_pages(folder, snapshots).await;
+    for snapshot in snapshots {
+        let placed = plan.place(&snapshot.manifest, &pages);
+        plan.indexes.push(placed.map_err(UnseenReason::of));
+    }
+    drop(pages);
+    let placed = plan.indexes.iter().flatten().flatten().copied();
+    let segments = IndexSegments::cut(plan.archives.len(), placed);
+    let copies = Arc::new(IndexCopies::of(snapshots, &plan, &segments));
+    let (scanned, unread) = plan.scan(&segments, &copies, reader, request).await;
+    collect(
+        snapshots,
+        request,
+        Scan {
+            plan,
+            segments,
+            copies,
+            scanned,
+            unread,
+        },
+    )
+}
+
+/// Fetches each page of a table once.
+async fn fetch_pages(
+    folder: &HostFolder,
+    snapshots: &[&VerifiedSnapshot],
+) -> HashMap<Hash, Result<TablePage, RepositoryError>> {
+    let names = snapshots.iter().flat_map(|one| &one.manifest.pages);
+    let names: HashSet<Hash> = names.copied().collect();
+    let read = futures::stream::iter(names)
+        .map(async |name| {
+            let page = folder.page(&name).await.map(|mut page| {
+                page.rows.retain(|row| row.kind == ArchiveKind::Index);
+                page
+            });
+            (name, page)
+        })
+        .buffer_unordered(CONCURRENT_GETS);
+    read.collect().await
+}
+
+/// Where the indexes are.
+#[derive(Default)]
+struct ScanPlan {
+    archives: Vec<ArchiveRow>,
+    /// Numbers of the archives by the hash of their object: an id may name another object in
+    /// another snapshot.
+    numbers: HashMap<Hash, u32>,
+    /// The extents of each snapshot's index, or why it has none.
+    indexes: Vec<Result<Vec<PlacedExtent>, UnseenReason>>,
+}
+
+/// The segments of one archive that were scanned, by number, or why it could not be read.
+type ScannedArchive = Result<Vec<(u32, ScannedPiece)>, UnseenReason>;
+
+impl ScanPlan {
+    /// Returns the extents of a snapshot's index. The error is why it cannot be read.
+    fn place(
+        &mut self,
+        manifest: &Manifest,
+        pages: &HashMap<Hash, Result<TablePage, RepositoryError>>,
+    ) -> Result<Vec<PlacedExtent>, String> {
+        let index = &manifest.core.index;
+        let mut rows: BTreeMap<ArchiveId, &ArchiveRow> = BTreeMap::new();
+        for name in &manifest.pages {
+            let page = pages.get(name).ok_or("a page of its table is missing")?;
+            let page = page.as_ref().map_err(|error| with_causes(error))?;
+            for row in &page.rows {
+                if rows.insert(row.id, row).is_some() {
+                    return Err(format!("archive {} is in its table twice", row.id));
+                }
+            }
+        }
+        let mut lengths = index.extents.iter().map(|extent| extent.length);
+        let promised = lengths.try_fold(0, u64::checked_add);
+        if promised != Some(index.bytes) || index.bytes > MAX_INDEX_BYTES {
+            return Err("its manifest states an impossible size of the index".to_owned());
+        }
+        let mut placed = Vec::with_capacity(index.extents.len());
+        for extent in &index.extents {
+            let row = extent.archive.and_then(|id| rows.get(&id));
+            let row = row.ok_or("its index is in an archive that its table lacks")?;
+            if extent.offset.saturating_add(extent.length) > MAX_TAR_BYTES {
+                return Err("its index is beyond the end of an archive".to_owned());
+            }
+            let next = self.archives.len() as u32;
+            let archive = *self.numbers.entry(row.blake3).or_insert(next);
+            if archive == next {
+                self.archives.push((*row).clone());
+            }
+            placed.push(PlacedExtent {
+                archive,
+                offset: extent.offset,
+                length: extent.length,
+            });
+        }
+        Ok(placed)
+    }
+
+    /// Reads and scans every segment. Returns what is in them, and why archives could not be read.
+    async fn scan<'r>(
+        &self,
+        segments: &IndexSegments,
+        copies: &Arc<IndexCopies>,
+        reader: Arc<RangeReader>,
+        request: &'r Arc<FindRequest>,
+    ) -> (Attribution<'r>, HashMap<u32, UnseenReason>) {
+        let mut scanned = Attribution::new(&request.query, segments.len);
+        let mut unread = HashMap::new();
+        let jobs = segments.archives.iter().zip(&self.archives).zip(0_u32..);
+        let jobs = jobs.map(|((cut, row), number)| {
+            let job = ArchiveScan {
+                row: row.clone(),
+                first: cut.first,
+                places: cut.places.clone(),
+                copies: Arc::clone(copies),
+                reader: Arc::clone(&reader),
+                request: Arc::clone(request),
+            };
+            async move {
+                // A thread of its own: most of the time goes into scanning.
+                let runtime = tokio::runtime::Handle::current();
+                let done = tokio::task::spawn_blocking(move || runtime.block_on(job.run())).await;
+                let done = done.unwrap_or_else(|error| Err(UnseenReason::of(error.to_string())));
+                (number, done)
+            }
+        });
+        let mut done = futures::stream::iter(jobs).buffer_unordered(CONCURRENT_ARCHIVES);
+        while let Some((number, done)) = done.next().await {
+            match done {
+                Ok(pieces) => {
+                    for (number, piece) in pieces {
+                        scanned.add(number, piece);
+                    }
+                }
+                Err(reason) => drop(unread.insert(number, reason)),
+            }
+        }
+        (scanned, unread)
+    }
+}
+
+/// The scan of one archive.
+struct ArchiveScan {
+    row: ArchiveRow,
+    /// Number of the first segment.
+    first: u32,
+    places: Vec<Range<u64>>,
+    copies: Arc<IndexCopies>,
+    reader: Arc<RangeReader>,
+    request: Arc<FindRequest>,
+}
+
+impl ArchiveScan {
+    async fn run(self) -> ScannedArchive {
+        let mut pieces: Vec<(u32, ScannedPiece)> = Vec::with_capacity(self.places.len());
+        let mut next = 0;
+        while let Some(first) = self.places.get(next) {
+            // Neighbours are read together, and a large segment in parts.
+            let limit = first.start + READ_BYTES;
+            let mut last = next;
+            while let (before, Some(after)) = (&self.places[last], self.places.get(last + 1))
+                && after.start - before.end <= GAP_BYTES
+                && after.end <= limit
+            {
+                last += 1;
+            }
+            let all = first.start..self.places[last].end;
+            for number in next..=last {
+                pieces.push((self.first + number as u32, ScannedPiece::default()));
+            }
+            let mut start = all.start;
+            while start < all.end {
+                let end = all.end.min(start + READ_BYTES);
+                let bytes = self.reader.read_archive(&self.row, start..end).await;
+                let bytes = bytes.map_err(|error| UnseenReason {
+                    text: with_causes(&error),
+                    lacks_identity: lacks_identity(&error),
+                })?;
+                if bytes.len() as u64 != end - start {
+                    let id = self.row.id;
+                    return Err(UnseenReason::of(format!(
+                        "archive {id} is shorter than its table says"
+                    )));
+                }
+                for number in next..=last {
+                    let place = &self.places[number];
+                    let (from, to) = (place.start.max(start), place.end.min(end));
+                    if from < to {
+                        let part = &bytes[(from - start) as usize..(to - start) as usize];
+                        pieces[number].1.feed(&self.request.query, part);
+                        self.copies
+                            .put(self.first + number as u32, from - place.start, part);
+                    }
+                }
+                start = end;
+            }
+            next = last + 1;
+        }
+        let finished = pieces
+            .into_iter()
+            .map(|(number, piece)| (number, piece.finish()));
+        Ok(finished.collect())
+    }
+}
+
+fn lacks_identity(error: &RangeError) -> bool {
+    match error {
+        RangeError::Archive { source, .. } => source.lacks_identity(),
+        _ => false,
+    }
+}
+
+/// Whole indexes, to be compared with the hashes in their manifests.
+struct IndexCopies {
+    /// Positions of their snapshots, and their bytes.
+    all: Vec<(usize, Mutex<Vec<u8>>)>,
+    /// For each segment the copies that have it, and where.
+    places: HashMap<u32, Vec<(u32, u64)>>,
+}
+
+impl IndexCopies {
+    /// Makes space for the newest indexes that fit.
+    fn of(snapshots: &[&VerifiedSnapshot], plan: &ScanPlan, segments: &IndexSegments) -> Self {
+        let mut copies = Self {
+            all: Vec::new(),
+            places: HashMap::new(),
+        };
+        let mut left = COMPARED_BYTES;
+        for (position, placed) in plan.indexes.iter().enumerate().rev() {
+            let Ok(placed) = placed else { continue };
+            let bytes = snapshots[position].manifest.core.index.bytes;
+            let Some(rest) = left.checked_sub(bytes) else {
+                break;
+            };
+            left = rest;
+            let number = copies.all.len() as u32;
+            copies
+                .all
+                .push((position, Mutex::new(vec![0; bytes as usize])));
+            let mut at = 0;
+            for extent in placed {
+                let lengths = &segments.archives[extent.archive as usize];
+                for segment in segments.of(extent) {
+                    let place = &lengths.places[(segment - lengths.first) as usize];
+                    copies.places.entry(segment).or_default().push((number, at));
+                    at += place.end - place.start;
+                }
+            }
+        }
+        copies
+    }
+
+    /// Copies bytes that are at `at` of a segment.
+    fn put(&self, segment: u32, at: u64, bytes: &[u8]) {
+        for (number, start) in self.places.get(&segment).into_iter().flatten() {
+            let mut copy = self.all[*number as usize]
+                .1
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            let start = (start + at) as usize;
+            copy[start..start + bytes.len()].copy_from_slice(bytes);
+        }
+    }
+
+    /// Returns the positions of the snapshots whose indexes are copied, and their hashes.
+    fn hashes(&self) -> HashMap<usize, Hash> {
+        let all = self.all.iter().map(|(position, bytes)| {
+            let bytes = bytes.lock().unwrap_or_else(PoisonError::into_inner);
+            (*position, Hash::blake3(&bytes))
+        });
+        all.collect()
+    }
+}
+
+/// Everything that was read.
+struct Scan<'r> {
+    plan: ScanPlan,
+    segments: IndexSegments,
+    copies: Arc<IndexCopies>,
+    scanned: Attribution<'r>,
+    /// Why archives could not be read, by number.
+    unread: HashMap<u32, UnseenReason>,
+}
+
+/// Attributes what was found to snapshots.
+fn collect(
+    snapshots: &[&VerifiedSnapshot],
+    request: &FindRequest,
+    mut scan: Scan<'_>,
+) -> FindResult {
+    let hashes = scan.copies.hashes();
+    let mut result = FindResult::default();
+    for (position, snapshot) in snapshots.iter().enumerate() {
+        let read = scan.read(snapshot, position, hashes.get(&position));
+        let mut searched = SearchedSnapshot {
+            stamp: snapshot.stamp(),
+            sequence: snapshot.sequence(),
+            unseen: None,
+        };
+        match read {
+            Ok((header, found)) => {
+                result.compared += usize::from(hashes.contains_key(&position));
+                let position = position as u32;
+                scan.scanned.count(position, &found);
+                if let Some(condition) = &request.rows {
+                    let is_meant =
+                        |path: &[u8]| request.query.is_empty() || request.query.matches_path(path);
+                    let rows = row_counts::matching(&header, condition, position, is_meant);
+                    result.rows.extend(rows);
+                }
+            }
+            Err(reason) => searched.unseen = Some(reason),
+        }
+        result.snapshots.push(searched);
+    }
+    result.versions = scan.scanned.into_spans();
+    result
+}
+
+impl Scan<'_> {
+    /// Returns the header of an index, and the numbers of the versions in it.
+    fn read(
+        &mut self,
+        snapshot: &VerifiedSnapshot,
+        position: usize,
+        hash: Option<&Hash>,
+    ) -> Result<(IndexHeader, Vec<u32>), UnseenReason> {
+        let placed = match &self.plan.indexes[position] {
+            Ok(placed) => placed,
+            Err(reason) => return Err(reason.clone()),
+        };
+        let mut unread = placed
+            .iter()
+            .filter_map(|extent| self.unread.get(&extent.archive));
+        if let Some(reason) = unread.next() {
+            return Err(reason.clone());
+        }
+        let core = &snapshot.manifest.core;
+        if hash.is_some_and(|hash| *hash != core.index.blake3) {
+            return Err(UnseenReason::of(
+                "the BLAKE3 of its index is not the manifest's",
+            ));
+        }
+        let malformed = |what: String| UnseenReason::of(format!("its index is malformed: {what}"));
+        let runs = placed.iter().map(|extent| self.segments.of(extent));
+        let index = self.scanned.join(runs).map_err(malformed)?;
+        let header: IndexHeader =
+            serde_json::from_slice(&index.header).map_err(|error| malformed(error.to_string()))?;
+        if header.host != core.host || header.stamp != core.stamp {
+            let other = format!("it is of {} at {}", header.host, header.stamp);
+            return Err(malformed(other));
+        }
+        let promised = header
+            .archives
+            .saturating_add(header.entries)
+            .saturating_add(1);
+        if index.lines != promised {
+            return Err(malformed(format!(
+                "{} lines, promised {promised}",
+                index.lines
+            )));
+        }
+        Ok((header, index.found))
+    }
+}

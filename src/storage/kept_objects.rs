@@ -1,0 +1,278 @@
+//! Keeps the small objects that were read from a target on this machine: manifests with their
+//! signatures, pages of tables, tombstones. They are clear text on the target too, and never
+//! change, so what is kept need not be read again, and can be read without the target.
+//!
+//! Nothing is believed because it was kept: its readers verify it as if the target had returned it.
+//! Each file ends with the BLAKE3 of what is before it, so one that a crash left damaged is not
+//! used. What a listing of the target no longer has is forgotten.
+
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::{fs, io};
+
+use bytes::Bytes;
+use futures::stream::BoxStream;
+
+use super::contract::{Body, Listed, PutMode, PutOutcome, Storage, Thaw};
+use super::error::{ErrorKind, TargetError};
+use crate::base::ids::{Hash, MANIFESTS};
+
+/// Folders of a host whose objects are kept.
+const KEPT: [&str; 3] = [MANIFESTS, "tables", "tombstones"];
+
+/// Bytes of the hash at the end of a file.
+const HASH_BYTES: usize = 32;
+
+/// A target, and what is kept of it.
+#[derive(Debug)]
+struct KeptObjects {
+    /// `None`: the target is not asked.
+    target: Option<Arc<dyn Storage>>,
+    label: String,
+    dir: PathBuf,
+}
+
+/// Returns `target`, whose small objects are kept in `dir`.
+pub fn keeping_objects(target: Arc<dyn Storage>, dir: PathBuf) -> Arc<dyn Storage> {
+    Arc::new(KeptObjects {
+        label: target.label().to_owned(),
+        target: Some(target),
+        dir,
+    })
+}
+
+/// Returns a target that has what [`keeping_objects`] kept in `dir`, and nothing else.
+pub fn only_kept_objects(label: String, dir: PathBuf) -> Arc<dyn Storage> {
+    Arc::new(KeptObjects {
+        target: None,
+        label,
+        dir,
+    })
+}
+
+impl KeptObjects {
+    /// Returns the target, or an error in the place of what it would answer.
+    fn target(&self, operation: &'static str, key: &str) -> Result<&Arc<dyn Storage>, TargetError> {
+        self.target.as_ref().ok_or_else(|| {
+            let kind = ErrorKind::Unavailable;
+            let what = "it is not in the cache, and the target is not asked";
+            TargetError::new(operation, key, &self.label, kind, what)
+        })
+    }
+
+    /// Returns the file of an object that is kept. `None`: such objects are not.
+    fn file_of(&self, key: &str) -> Option<PathBuf> {
+        let parts: Vec<&str> = key.split('/').collect();
+        let [host, folder, name] = parts[..] else {
+            return None;
+        };
+        let is_safe =
+            |part: &str| !part.is_empty() && !part.starts_with('.') && !part.contains('\0');
+        let is_kept = KEPT.contains(&folder) && is_safe(host) && is_safe(name);
+        is_kept.then(|| self.dir.join(host).join(folder).join(name))
+    }
+
+    fn listed(&self, prefix: &str) -> Vec<Listed> {
+        let parts: Vec<&str> = prefix.trim_end_matches('/').split('/').collect();
+        let folders = match parts[..] {
+            [host, folder] if KEPT.contains(&folder) => vec![(host, folder)],
+            [host] => KEPT.map(|folder| (host, folder)).to_vec(),
+            _ => Vec::new(),
+        };
+        let listed = folders.into_iter().flat_map(|(host, folder)| {
+            let names = names_in(&self.dir.join(host).join(folder));
+            names.into_iter().map(move |(name, bytes)| Listed {
+                key: format!("{host}/{folder}/{name}"),
+                bytes: bytes.saturating_sub(HASH_BYTES as u64),
+                modified: None,
+            })
+        });
+        listed.collect()
+    }
+
+    /// Forgets manifests that the target no longer lists.
+    fn forget_others(&self, prefix: &str, keys: &HashSet<&str>) {
+        if !prefix.ends_with(&format!("/{MANIFESTS}/")) {
+            return;
+        }
+        for kept in self.listed(prefix) {
+            if let Some(file) = self
+                .file_of(&kept.key)
+                .filter(|_| !keys.contains(&*kept.key))
+            {
+                // If it stays, it is forgotten the next time.
+                let _ = fs::remove_file(file);
+            }
+        }
+    }
+}
+
+/// Returns the names and sizes of the files in `dir`; none if it is not there.
+fn names_in(dir: &Path) -> Vec<(String, u64)> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let named = entries.filter_map(|entry| {
+        let name = entry.file_name().into_string().ok()?;
+        (!name.starts_with('.')).then_some((name, entry.metadata().ok()?.len()))
+    });
+    named.collect()
+}
+
+/// Returns what is kept in `file`; `None`: it is not there, damaged, or longer than `limit`.
+fn read_kept(file: &Path, limit: u64) -> Option<Bytes> {
+    let mut bytes = fs::read(file).ok()?;
+    let content = bytes.len().checked_sub(HASH_BYTES)?;
+    let is_sound = Hash::blake3(&bytes[..content]).0[..] == bytes[content..];
+    bytes.truncate(content);
+    (is_sound && content as u64 <= limit).then(|| bytes.into())
+}
+
+/// Keeps `bytes` in `file`: complete or not at all, as far as a crash does not damage it.
+fn keep(file: &Path, bytes: &[u8]) -> io::Result<()> {
+    let dir = file.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(dir)?;
+    let mut new = tempfile::Builder::new().prefix(".new-").tempfile_in(dir)?;
+    io::Write::write_all(&mut new, bytes)?;
+    io::Write::write_all(&mut new, &Hash::blake3(bytes).0)?;
+    new.persist(file).map_err(|error| error.error)?;
+    Ok(())
+}
+
+#[async_trait::async_trait]
+impl Storage for KeptObjects {
+    fn label(&self) -> &str {
+        &self.label
+    }
+
+    fn may_be_unmounted(&self) -> bool {
+        self.target
+            .as_ref()
+            .is_some_and(|target| target.may_be_unmounted())
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.target.as_ref().and_then(|target| target.trouble())
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<Listed>, TargetError> {
+        let Some(target) = &self.target else {
+            return Ok(self.listed(prefix));
+        };
+        let listed = target.list(prefix).await?;
+        self.forget_others(prefix, &listed.iter().map(|one| &*one.key).collect());
+        Ok(listed)
+    }
+
+    async fn list_keys(&self, prefix: &str) -> Result<Vec<String>, TargetError> {
+        match &self.target {
+            Some(target) => target.list_keys(prefix).await,
+            None => Ok(self.listed(prefix).into_iter().map(|one| one.key).collect()),
+        }
+    }
+
+    fn looks_in_part(&self, folders: usize, objects: usize) -> bool {
+        self.target
+            .as_ref()
+            .is_some_and(|target| target.looks_in_part(folders, objects))
+    }
+
+    async fn sizes(&self, keys: &[String]) -> Result<Option<HashMap<String, u64>>, TargetError> {
+        match &self.target {
+            Some(target) => target.sizes(keys).await,
+            None => Ok(None),
+        }
+    }
+
+    async fn list_folders(&self) -> Result<Vec<String>, TargetError> {
+        if let Some(target) = &self.target {
+            return target.list_folders().await;
+        }
+        let entries = fs::read_dir(&self.dir).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        let mut names: Vec<String> = names.collect();
+        names.sort();
+        Ok(names)
+    }
+
+    async fn put(&self, key: &str, body: Body, mode: PutMode) -> Result<PutOutcome, TargetError> {
+        self.target("write", key)?.put(key, body, mode).await
+    }
+
+    async fn get(&self, key: &str, limit: u64) -> Result<Bytes, TargetError> {
+        let file = self.file_of(key);
+        if let Some(kept) = file.as_deref().and_then(|file| read_kept(file, limit)) {
+            return Ok(kept);
+        }
+        let bytes = self.target("read", key)?.get(key, limit).await?;
+        if let Some(file) = file {
+            // A cache that cannot be written only costs another request.
+            let _ = keep(&file, &bytes);
+        }
+        Ok(bytes)
+    }
+
+    async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes, TargetError> {
+        self.target("read", key)?.get_range(key, range).await
+    }
+
+    async fn stream(
+        &self,
+        key: &str,
+        offset: u64,
+    ) -> Result<BoxStream<'static, Result<Bytes, TargetError>>, TargetError> {
+        self.target("read", key)?.stream(key, offset).await
+    }
+
+    async fn is_frozen(&self, key: &str) -> Result<bool, TargetError> {
+        match &self.target {
+            Some(target) => target.is_frozen(key).await,
+            None => Ok(false),
+        }
+    }
+
+    async fn thaw(&self, key: &str, days: u16) -> Result<Thaw, TargetError> {
+        self.target("thaw", key)?.thaw(key, days).await
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), TargetError> {
+        self.target("delete", key)?.delete(key).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_is_complete_and_only_small_objects_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let kept = KeptObjects {
+            target: None,
+            label: "t".to_owned(),
+            dir: dir.path().to_owned(),
+        };
+        for (key, is_kept) in [
+            ("h/manifests/1.json", true),
+            ("h/tables/a.json", true),
+            ("h/archives/ab/c.age", false),
+            ("h/marks/x", false),
+            ("../manifests/x", false),
+            ("h/manifests/..", false),
+            ("h/manifests", false),
+        ] {
+            assert_eq!(kept.file_of(key).is_some(), is_kept, "{key}");
+        }
+        let file = kept.file_of("h/manifests/1.json").unwrap();
+        keep(&file, b"content").unwrap();
+        assert_eq!(read_kept(&file, 7).as_deref(), Some(&b"content"[..]));
+        assert_eq!(read_kept(&file, 6), None);
+        assert_eq!(kept.listed("h/manifests/")[0].bytes, 7);
+        let mut damaged = fs::read(&file).unwrap();
+        damaged[0] ^= 1;
+        fs::write(&file, damaged).unwrap();
+        assert_eq!(read_kept(&file, 7), None);
+        kept.forget_others("h/manifests/", &HashSet::new());
+        assert!(!file.exists());
+    }
+}
