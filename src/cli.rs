@@ -7,6 +7,7 @@
 mod ack;
 mod adopt;
 mod backup;
+mod cache_args;
 mod catalog;
 mod choose;
 mod config;
