@@ -27,6 +27,7 @@ mod list;
 mod ls;
 mod man;
 mod memory;
+mod mount;
 mod named_place;
 mod notify;
 mod open;
@@ -150,6 +151,8 @@ enum Command {
     Restore(restore::RestoreArgs),
     /// Undo a restore in place, or list or clean up such restores
     Rollback(rollback::RollbackArgs),
+    /// Mount snapshots of a target as a read-only file system
+    Mount(mount::MountArgs),
     /// Decrypt archives to a tar on stdout
     Open(open::OpenArgs),
     /// Restore a snapshot for real, check it, and leave a signed receipt
@@ -217,6 +220,7 @@ impl Command {
             | Self::Drill(_)
             | Self::List(_)
             | Self::Ls(_)
+            | Self::Mount(_)
             | Self::Open(_)
             | Self::Prune(_)
             | Self::Restore(_)
@@ -230,9 +234,12 @@ impl Command {
     /// Whether the command reads or makes an identity, or decrypts with one.
     fn holds_secrets(&self) -> bool {
         match self {
-            Self::Demo(_) | Self::Drill(_) | Self::Key(_) | Self::Restore(_) | Self::Open(_) => {
-                true
-            }
+            Self::Demo(_)
+            | Self::Drill(_)
+            | Self::Key(_)
+            | Self::Mount(_)
+            | Self::Restore(_)
+            | Self::Open(_) => true,
             Self::List(args) => !args.identity.is_empty(),
             Self::Ls(args) => !args.identity.is_empty(),
             Self::Verify(args) => !args.identity.is_empty(),
@@ -249,7 +256,10 @@ impl Command {
 
     /// Whether `--json` makes the command print JSON. All others print text or archives.
     fn prints_json(&self) -> bool {
-        !matches!(self, Self::Demo(_) | Self::Open(_) | Self::Serve(_)) && !self.describes_itself()
+        !matches!(
+            self,
+            Self::Demo(_) | Self::Mount(_) | Self::Open(_) | Self::Serve(_)
+        ) && !self.describes_itself()
     }
 
     /// Whether the command answers a caller on another machine, with events on standard output.
@@ -377,6 +387,7 @@ fn dispatch(context: &Context, command: Command) -> Result<Outcome, Failure> {
         Command::Ls(args) => ls::run(context, &args),
         Command::Restore(args) => restore::run(context, &args),
         Command::Rollback(args) => rollback::run(context, &args),
+        Command::Mount(args) => mount::run(context, &args),
         Command::Open(args) => open::run(context, &args),
         Command::Drill(args) => drill::run(context, &args),
         Command::Status(args) => status::run(context, &args),
@@ -428,6 +439,10 @@ fn on_interrupt(
 ) {
     let terminal = terminal::remember();
     let handler = move || {
+        // A mount ends when it is taken away.
+        if mount::was_told_to_end() {
+            return;
+        }
         // First of all, since a terminal may take nothing, and then no print ever ends.
         let lines = crate::base::cleanup::run_all();
         let report = {
