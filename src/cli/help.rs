@@ -30,7 +30,10 @@ const GROUPS: &[(&str, &[&str])] = &[
             "backup", "serve", "status", "runs", "list", "ls", "stats", "verify",
         ],
     ),
-    ("Restore", &["restore", "rollback", "drill", "mount", "open"]),
+    (
+        "Restore",
+        &["restore", "rollback", "drill", "mount", "open"],
+    ),
     ("Keys", &["key", "remote"]),
     (
         "Maintenance",

@@ -105,7 +105,9 @@ impl SealedFile {
         if bytes.len() as u64 != wanted {
             let found = bytes.len();
             let name = self.name();
-            return Err(format!("cannot read {name}: {found} bytes instead of {wanted}"));
+            return Err(format!(
+                "cannot read {name}: {found} bytes instead of {wanted}"
+            ));
         }
         let is_whole = range == (0..self.content.size());
         if is_whole && self.blake3.is_some_and(|hash| hash != Hash::blake3(&bytes)) {
@@ -126,7 +128,10 @@ impl SealedFile {
             false => *pattern = ReadPattern::default(),
         }
         pattern.end = pattern.end.max(range.end);
-        let until = range.end.saturating_add(ahead_bytes).min(self.content.size());
+        let until = range
+            .end
+            .saturating_add(ahead_bytes)
+            .min(self.content.size());
         let from = pattern.fetched.max(range.end);
         // In large steps, so that not every read begins a small one.
         let is_worth_it = until.saturating_sub(from) > ahead_bytes / 2;

@@ -107,10 +107,7 @@ fn list_sealed<L: Listing>(
         true => MountInode::ByTime,
         false => MountInode::Sealed(slot, entered.tree.parent(node)),
     };
-    let dots = [
-        (MountInode::Sealed(slot, node), "."),
-        (parent, ".."),
-    ];
+    let dots = [(MountInode::Sealed(slot, node), "."), (parent, "..")];
     for (position, (inode, name)) in dots.iter().enumerate().skip(offset as usize) {
         if let Some(attributes) = top_or_sealed(state, entered, *inode)
             && listing.add(position as u64 + 1, name.as_ref(), SEALED_TTL, &attributes)
@@ -348,15 +345,16 @@ impl Filesystem for SealedFilesystem {
         }
         match MountInode::of(inode.0) {
             Some(MountInode::Sealed(slot, node)) => {
-                let then = move |state: &Arc<MountState>, entered: Result<&Arc<_>, Errno>| {
-                    match entered.and_then(|entered| open_sealed(entered, node)) {
+                let then =
+                    move |state: &Arc<MountState>, entered: Result<&Arc<_>, Errno>| match entered
+                        .and_then(|entered| open_sealed(entered, node))
+                    {
                         Ok(file) => {
                             let handle = FileHandle(state.files.add(file));
                             reply.opened(handle, FopenFlags::FOPEN_KEEP_CACHE);
                         }
                         Err(errno) => reply.error(errno),
-                    }
-                };
+                    };
                 self.state().within(request.pid(), slot, then);
             }
             Some(inode) => match self.state().text(inode) {
@@ -486,21 +484,16 @@ impl Filesystem for SealedFilesystem {
         self.list(request.pid(), inode, offset, reply);
     }
 
-    fn releasedir(
-        &self,
-        _: &Request,
-        _: INodeNo,
-        _: FileHandle,
-        _: OpenFlags,
-        reply: ReplyEmpty,
-    ) {
+    fn releasedir(&self, _: &Request, _: INodeNo, _: FileHandle, _: OpenFlags, reply: ReplyEmpty) {
         self.state().open_dirs.fetch_sub(1, Ordering::Relaxed);
         reply.ok();
     }
 
     fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
         let list = self.state().snapshots.list();
-        let totals = list.latest().map(|latest| latest.manifest.core.totals.clone());
+        let totals = list
+            .latest()
+            .map(|latest| latest.manifest.core.totals.clone());
         let (bytes, entries) = totals.map_or((0, 0), |totals| (totals.bytes, totals.entries));
         let blocks = bytes.div_ceil(STATISTICS_BLOCK.into());
         let block = STATISTICS_BLOCK;

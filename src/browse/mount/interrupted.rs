@@ -89,8 +89,16 @@ mod tests {
         assert!(!has_ending_signal(&status(none, none, none)));
         assert!(has_ending_signal(&status("0000000000000002", none, none)));
         assert!(has_ending_signal(&status("0000000000000100", none, none)));
-        assert!(!has_ending_signal(&status("0000000000000002", "0000000000000002", none)));
-        assert!(!has_ending_signal(&status("0000000000000002", none, "0000000000000002")));
+        assert!(!has_ending_signal(&status(
+            "0000000000000002",
+            "0000000000000002",
+            none
+        )));
+        assert!(!has_ending_signal(&status(
+            "0000000000000002",
+            none,
+            "0000000000000002"
+        )));
         // SIGCHLD and SIGWINCH.
         assert!(!has_ending_signal(&status("0000000008010000", none, none)));
         assert!(!has_ending_signal(""));

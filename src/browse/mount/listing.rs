@@ -32,7 +32,15 @@ impl Listing for ReplyDirectory {
 
 impl Listing for ReplyDirectoryPlus {
     fn add(&mut self, next: u64, name: &OsStr, ttl: Duration, attributes: &FileAttr) -> bool {
-        Self::add(self, attributes.ino, next, name, &ttl, attributes, Generation(0))
+        Self::add(
+            self,
+            attributes.ino,
+            next,
+            name,
+            &ttl,
+            attributes,
+            Generation(0),
+        )
     }
 
     fn finish(self) {

@@ -219,7 +219,8 @@ impl MountedSnapshots {
                 manifest: one.manifest.clone(),
             });
             list.by_name.insert(name, Arc::clone(&snapshot));
-            list.by_sequence.insert(core.sequence, Arc::clone(&snapshot));
+            list.by_sequence
+                .insert(core.sequence, Arc::clone(&snapshot));
             listed.seen.insert(slot, snapshot);
         }
         listed.list = Arc::new(list);
@@ -268,7 +269,9 @@ impl MountedSnapshots {
         let name = &snapshot.name;
         let failed = |why: &str| {
             let target = folder.target.label();
-            Arc::from(format!("the index of {name} on {target} cannot be read: {why}"))
+            Arc::from(format!(
+                "the index of {name} on {target} cannot be read: {why}"
+            ))
         };
         let table = folder.table(&snapshot.manifest).await;
         let table = table.map_err(|error| failed(&with_causes(&error)))?;

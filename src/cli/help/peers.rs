@@ -39,10 +39,7 @@ pub(super) const COMMANDS: &[(&str, &str)] = &[
         "cat",
         "`sealift restore SNAPSHOT PATH --to DIR` restores a path",
     ),
-    (
-        "mount",
-        "`sealift restore SNAPSHOT PATH --to DIR` restores a path",
-    ),
+    ("umount", "`fusermount3 -u DIR` ends `sealift mount DIR`"),
     ("recover", "`sealift help recovery` has the steps"),
     (
         "find",

@@ -9,12 +9,12 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::super::Context;
 use super::super::choose;
 use super::super::failure::{Failure, Outcome};
 use super::super::key::prompt;
 use super::super::output::{self, count, shell_word};
 use super::super::target_args::Remote;
-use super::super::Context;
 use super::{MountArgs, ShownOwner};
 use crate::base::ids::Hash;
 use crate::browse::mount::{
