@@ -14,6 +14,7 @@ mod interrupted;
 mod listing;
 mod notes;
 mod place;
+mod reading;
 mod snapshots;
 mod state;
 

@@ -17,19 +17,13 @@ use fuser::{
 
 use super::attributes::is_root;
 use super::content::ContentMap;
-use super::files::{OpenFile, SealedFile};
-use super::inode::{MountInode, Slot};
-use super::interrupted::{WaitEnd, wait_for};
-use super::listing::Listing;
+use super::files::OpenFile;
+use super::inode::MountInode;
+use super::listing::{Listing, SEALED_TTL, TOP_TTL, attributes_in, list_sealed, list_top};
+use super::reading::{fetch_ahead, open_sealed, read_sealed};
 use super::snapshots::EnteredSnapshot;
 use super::state::MountState;
-use crate::browse::tree::TreeNode;
-use crate::format::index::EntryType;
 
-/// Time for which the kernel keeps what is in a snapshot, which never changes.
-pub(super) const SEALED_TTL: Duration = Duration::from_secs(3600);
-/// Time for which the kernel keeps what is above the snapshots.
-pub(super) const TOP_TTL: Duration = Duration::from_secs(5);
 /// Bytes that the kernel may read ahead.
 pub(super) const KERNEL_AHEAD_BYTES: u32 = 1 << 20;
 /// Requests without a waiting process, such as those to read ahead, at once.
@@ -79,83 +73,6 @@ impl SealedFilesystem {
     }
 }
 
-/// Returns the attributes of a node of a snapshot.
-fn attributes_in(
-    state: &MountState,
-    entered: &EnteredSnapshot,
-    slot: Slot,
-    node: TreeNode,
-) -> Option<FileAttr> {
-    let inode = MountInode::Sealed(slot, node);
-    match is_root(node) {
-        true => state.top_attributes(inode),
-        false => {
-            let attributes = entered.tree.attributes(node)?;
-            Some(state.view.sealed(inode.number(), &attributes))
-        }
-    }
-}
-
-fn list_sealed<L: Listing>(
-    state: &MountState,
-    entered: &EnteredSnapshot,
-    slot: Slot,
-    node: TreeNode,
-    (offset, mut listing): (u64, L),
-) {
-    let parent = match is_root(node) {
-        true => MountInode::ByTime,
-        false => MountInode::Sealed(slot, entered.tree.parent(node)),
-    };
-    let dots = [(MountInode::Sealed(slot, node), "."), (parent, "..")];
-    for (position, (inode, name)) in dots.iter().enumerate().skip(offset as usize) {
-        if let Some(attributes) = top_or_sealed(state, entered, *inode)
-            && listing.add(position as u64 + 1, name.as_ref(), SEALED_TTL, &attributes)
-        {
-            return listing.finish();
-        }
-    }
-    for child in entered.tree.children(node, offset.saturating_sub(2)) {
-        let Some(attributes) = attributes_in(state, entered, slot, child.node) else {
-            continue;
-        };
-        let name = OsStr::from_bytes(child.name);
-        if listing.add(child.position + 3, name, SEALED_TTL, &attributes) {
-            break;
-        }
-    }
-    listing.finish();
-}
-
-fn top_or_sealed(
-    state: &MountState,
-    entered: &EnteredSnapshot,
-    inode: MountInode,
-) -> Option<FileAttr> {
-    match inode {
-        MountInode::Sealed(slot, node) => attributes_in(state, entered, slot, node),
-        inode => state.top_attributes(inode),
-    }
-}
-
-fn list_top<L: Listing>(state: &MountState, inode: MountInode, offset: u64, mut listing: L) {
-    let Some(entries) = state.top_entries(inode) else {
-        return listing.fail(Errno::ENOTDIR);
-    };
-    let dots = [(inode, "."), (MountInode::Top, "..")];
-    let dots = dots
-        .into_iter()
-        .filter_map(|(inode, name)| Some((name.to_owned(), state.top_attributes(inode)?)));
-    let entries = entries.into_iter().map(|one| (one.name, one.attributes));
-    let all = dots.chain(entries).enumerate().skip(offset as usize);
-    for (position, (name, attributes)) in all {
-        if listing.add(position as u64 + 1, name.as_ref(), TOP_TTL, &attributes) {
-            break;
-        }
-    }
-    listing.finish();
-}
-
 fn answer_entry(reply: ReplyEntry, ttl: Duration, attributes: Option<FileAttr>) {
     match attributes {
         Some(attributes) => reply.entry(&ttl, &attributes, Generation(0)),
@@ -170,79 +87,6 @@ fn answer_xattr(reply: ReplyXattr, room: u32, value: &[u8]) {
         (room, Ok(bytes)) if bytes <= room => reply.data(value),
         _ => reply.error(Errno::ERANGE),
     }
-}
-
-/// Opens a node of a snapshot.
-fn open_sealed(entered: &Arc<EnteredSnapshot>, node: TreeNode) -> Result<OpenFile, Errno> {
-    let entry = entered.tree.entry(node).ok_or(Errno::EISDIR)?;
-    if entry.kind != EntryType::File {
-        return Err(Errno::EACCES);
-    }
-    let content = ContentMap::new(entry.extents());
-    let path = entry.path_lossy().into_owned();
-    let file = SealedFile::new(Arc::clone(entered), path, content, entry.blake3);
-    Ok(OpenFile::Sealed(Box::new(file)))
-}
-
-/// Reads a file of a snapshot, and answers.
-async fn read_sealed(
-    state: Arc<MountState>,
-    file: Arc<OpenFile>,
-    range: std::ops::Range<u64>,
-    pid: u32,
-    reply: ReplyData,
-) {
-    let OpenFile::Sealed(sealed) = &*file else {
-        return reply.error(Errno::EIO);
-    };
-    if sealed.has_just_failed() {
-        return reply.error(Errno::EIO);
-    }
-    let (reading, of) = (Arc::clone(&state), Arc::clone(&file));
-    // A task of its own, so that it goes on if the process that waits for it ends.
-    let task = tokio::spawn(async move {
-        match &*of {
-            OpenFile::Sealed(sealed) => sealed.read(&reading.reader, range).await,
-            OpenFile::Text(_) => Err("no file of a snapshot".to_owned()),
-        }
-    });
-    let read = match wait_for(pid, state.limits.wait, task).await {
-        Ok(Ok(read)) => read,
-        Ok(Err(_)) => Err("a task of the mount ended early".to_owned()),
-        Err(end) => {
-            if end == WaitEnd::TimedOut {
-                sealed.note_failure();
-                state.note_slow(&sealed.name());
-            }
-            return reply.error(end.errno());
-        }
-    };
-    match read {
-        Ok(bytes) => reply.data(&bytes),
-        Err(line) => {
-            sealed.note_failure();
-            state.notes.say(&line);
-            reply.error(Errno::EIO);
-        }
-    }
-}
-
-/// Fetches the bytes after `range` if the file is read from start to end.
-fn fetch_ahead(state: &Arc<MountState>, file: &Arc<OpenFile>, range: &std::ops::Range<u64>) {
-    let OpenFile::Sealed(sealed) = &**file else {
-        return;
-    };
-    let Some(ahead) = sealed.fetch_ahead(range, state.limits.ahead_bytes) else {
-        return;
-    };
-    let (state, file) = (Arc::clone(state), Arc::clone(file));
-    tokio::spawn(async move {
-        if let OpenFile::Sealed(sealed) = &*file {
-            // A failure is reported by the read that needs these bytes.
-            let _ = sealed.read(&state.reader, ahead).await;
-            sealed.end_fetching_ahead();
-        }
-    });
 }
 
 impl Filesystem for SealedFilesystem {
