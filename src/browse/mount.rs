@@ -127,7 +127,8 @@ impl MountSession {
         let session = Session::new(filesystem, dir, &config);
         let session = session.map_err(|source| MountError::Refused {
             dir: dir.to_owned(),
-            source,
+            // fusermount3 ends its line.
+            source: io::Error::new(source.kind(), source.to_string().trim().to_owned()),
         })?;
         raise_read_ahead(dir, KERNEL_AHEAD_BYTES);
         Ok(Self { session, state })

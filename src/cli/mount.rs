@@ -18,6 +18,7 @@ mod session;
 pub(super) use session::was_told_to_end;
 
 #[derive(Debug, Args)]
+#[cfg_attr(not(feature = "mount"), allow(dead_code))]
 pub(super) struct MountArgs {
     /// An empty directory
     #[arg(value_name = "DIR")]

@@ -157,17 +157,19 @@ fn explain(error: &RangeError) -> String {
     let RangeError::Archive { target, source, .. } = error else {
         return text;
     };
-    match source {
-        ArchiveError::Fetch(cause) if cause.kind == ErrorKind::Frozen => {
-            format!("{text}: `sealift restore --thaw` of this file requests its archives")
+    let cause: &ArchiveError = source;
+    let is_missing = match cause {
+        ArchiveError::Fetch(fetch) if fetch.kind == ErrorKind::Frozen => {
+            return format!("{text}: `sealift restore --thaw` of this file requests its archives");
         }
-        ArchiveError::Fetch(cause) if cause.kind != ErrorKind::NotFound => text,
-        _ if source.lacks_identity() => text,
-        ArchiveError::Fetch(_) => {
-            format!("{text}: it is not on {target}; another target may have it")
-        }
-        _ => format!("{text}: it is damaged on {target}; another target may have it"),
+        ArchiveError::Fetch(fetch) if fetch.kind == ErrorKind::NotFound => true,
+        _ => false,
+    };
+    if text.contains("another target") || cause.spares_the_archive() && !is_missing {
+        return text;
     }
+    let what = if is_missing { "not" } else { "damaged" };
+    format!("{text}: it is {what} on {target}; another target may have it")
 }
 
 /// The open files of a mount, by handle.

@@ -21,6 +21,9 @@ pub enum MountError {
     /// This system has no FUSE.
     #[error("there is no FUSE here (/dev/fuse)")]
     NoFuse,
+    /// This user may not open the device of FUSE.
+    #[error("this user cannot open /dev/fuse")]
+    NoAccess,
     /// A user other than root has no program that mounts.
     #[error("only root can mount without fusermount3, and it is not installed")]
     NoHelper,
@@ -64,6 +67,7 @@ impl MountError {
                 "load the module (modprobe fuse), or use restore, cat or browse; a container needs \
                  --device /dev/fuse --cap-add SYS_ADMIN"
             }
+            Self::NoAccess => "every user may where its mode is the usual one: chmod 666 /dev/fuse",
             Self::NoHelper => "apt install fuse3",
             Self::NoDirectory { .. } | Self::NotADirectory(_) => {
                 "name an empty directory: mkdir it first"
@@ -71,15 +75,13 @@ impl MountError {
             Self::Dead(_) => "take it away first: fusermount3 -u DIR, or umount DIR",
             Self::NotEmpty(_) => "name an empty directory",
             Self::NotMine(_) => "name an empty directory of your own",
-            Self::Refused { source, .. } => match source.kind() {
-                io::ErrorKind::PermissionDenied if !is_root() => {
-                    "--allow-other and --allow-root need the line user_allow_other in /etc/fuse.conf"
-                }
-                io::ErrorKind::PermissionDenied => {
-                    "a container needs --device /dev/fuse --cap-add SYS_ADMIN"
-                }
-                _ => "use restore, cat or browse where FUSE cannot be used",
-            },
+            Self::Refused { source, .. } if source.to_string().contains("user_allow_other") => {
+                "--allow-other and --allow-root need the line user_allow_other in /etc/fuse.conf"
+            }
+            Self::Refused { .. } => {
+                "a container needs --device /dev/fuse --cap-add SYS_ADMIN; where FUSE cannot be used, \
+                 restore or cat do without"
+            }
         }
     }
 }
@@ -94,6 +96,9 @@ pub fn check_mount_point(dir: &Path) -> Result<PathBuf, MountError> {
     let device = std::fs::metadata(DEVICE);
     if !device.is_ok_and(|device| device.file_type().is_char_device()) {
         return Err(MountError::NoFuse);
+    }
+    if rustix::fs::access(DEVICE, Access::READ_OK | Access::WRITE_OK).is_err() {
+        return Err(MountError::NoAccess);
     }
     if !is_root() && helper().is_none() {
         return Err(MountError::NoHelper);

@@ -96,6 +96,7 @@ impl Displays {
     }
 
     /// Shows nothing until the next stage.
+    #[cfg(feature = "mount")]
     pub(in crate::cli) fn end_stage(&self) {
         *lock(&self.shown.stage) = None;
     }
