@@ -7,9 +7,12 @@ pub mod find;
 mod index_lines;
 mod index_segments;
 pub mod live_tree;
+#[cfg(feature = "mount")]
+pub mod mount;
 pub mod query;
 pub mod row_counts;
 pub mod snapshot_range;
+pub mod tree;
 pub mod versions;
 
 pub use content::{CopyContentError, StoredContent, copy_content, is_binary};

@@ -30,6 +30,7 @@ mod list;
 mod ls;
 mod man;
 mod memory;
+mod mount;
 mod named_place;
 mod notify;
 mod open;
@@ -163,6 +164,8 @@ enum Command {
     Restore(restore::RestoreArgs),
     /// Undo a restore in place, or list or clean up such restores
     Rollback(rollback::RollbackArgs),
+    /// Mount snapshots of a target as a read-only file system
+    Mount(mount::MountArgs),
     /// Decrypt archives to a tar on stdout
     Open(open::OpenArgs),
     /// Restore a snapshot for real, check it, and leave a signed receipt
@@ -233,6 +236,7 @@ impl Command {
             | Self::Find(_)
             | Self::List(_)
             | Self::Ls(_)
+            | Self::Mount(_)
             | Self::Open(_)
             | Self::Prune(_)
             | Self::Restore(_)
@@ -251,6 +255,7 @@ impl Command {
             | Self::Drill(_)
             | Self::Find(_)
             | Self::Key(_)
+            | Self::Mount(_)
             | Self::Open(_)
             | Self::Restore(_)
             | Self::Versions(_) => true,
@@ -274,7 +279,7 @@ impl Command {
     fn prints_json(&self) -> bool {
         let prints_data = matches!(
             self,
-            Self::Cat(_) | Self::Demo(_) | Self::Open(_) | Self::Serve(_)
+            Self::Cat(_) | Self::Demo(_) | Self::Mount(_) | Self::Open(_) | Self::Serve(_)
         );
         !prints_data && !self.describes_itself()
     }
@@ -408,6 +413,7 @@ fn dispatch(context: &Context, command: Command) -> Result<Outcome, Failure> {
         Command::Diff(args) => diff::run(context, &args),
         Command::Restore(args) => restore::run(context, &args),
         Command::Rollback(args) => rollback::run(context, &args),
+        Command::Mount(args) => mount::run(context, &args),
         Command::Open(args) => open::run(context, &args),
         Command::Drill(args) => drill::run(context, &args),
         Command::Status(args) => status::run(context, &args),
@@ -459,6 +465,10 @@ fn on_interrupt(
 ) {
     let terminal = terminal::remember();
     let handler = move || {
+        // A mount ends when it is taken away.
+        if mount::was_told_to_end() {
+            return;
+        }
         // First of all, since a terminal may take nothing, and then no print ever ends.
         let lines = crate::base::cleanup::run_all();
         let report = {

@@ -30,7 +30,7 @@ const GROUPS: &[(&str, &[&str])] = &[
             "backup", "serve", "status", "runs", "list", "ls", "stats", "verify",
         ],
     ),
-    ("Looking", &["find", "versions", "diff", "cat"]),
+    ("Looking", &["find", "versions", "diff", "cat", "mount"]),
     ("Restore", &["restore", "rollback", "drill", "open"]),
     ("Keys", &["key", "remote"]),
     (

@@ -137,7 +137,7 @@ fn words_of_peers_are_understood_or_answered() {
     assert!(shown.contains("sealift,list)") && shown.contains("'list:"));
     // `remote forget` is a command.
     let shown = shown.replace("'forget:Forget the signers", "");
-    for word in ["snapshots", "forget", "version", "mount"] {
+    for word in ["snapshots", "forget", "version", "unlock"] {
         for place in [
             format!("sealift,{word})"),
             format!("'{word}:"),

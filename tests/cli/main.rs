@@ -29,6 +29,7 @@ mod json;
 mod known_signers;
 mod list_and_status;
 mod listing;
+mod mount;
 mod notify;
 mod paper;
 mod procedure;

@@ -232,6 +232,20 @@ pub(in crate::cli) const PAGES: &[Page] = &[
         "something could not be compared; with --exit-code also: something differs",
     ),
     page(
+        "mount",
+        &[
+            (
+                "sealift mount /mnt/backups --from s3://bucket/backups --identity key.txt",
+                "Show every snapshot as a directory, until Ctrl-C",
+            ),
+            (
+                "sealift mount /mnt/backups --from usb --identity key.txt --snapshot latest",
+                "Show one snapshot of a named remote",
+            ),
+        ],
+        "",
+    ),
+    page(
         "stats",
         &[
             (

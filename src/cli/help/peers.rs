@@ -32,10 +32,7 @@ pub(super) const COMMANDS: &[(&str, &str)] = &[
     ("archive", "`sealift backup` takes a snapshot and sends it"),
     ("extract", "`sealift restore SNAPSHOT PATH --to DIR`"),
     ("dump", "`sealift cat SNAPSHOT PATH` prints a file"),
-    (
-        "mount",
-        "`sealift restore SNAPSHOT PATH --to DIR` restores a path",
-    ),
+    ("umount", "`fusermount3 -u DIR` ends `sealift mount DIR`"),
     ("recover", "`sealift help recovery` has the steps"),
     (
         "files",

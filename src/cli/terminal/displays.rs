@@ -95,6 +95,12 @@ impl Displays {
         self.shown.announce(stage, subject);
     }
 
+    /// Shows nothing until the next stage.
+    #[cfg(feature = "mount")]
+    pub(in crate::cli) fn end_stage(&self) {
+        *lock(&self.shown.stage) = None;
+    }
+
     /// Shows how many bytes were moved in the stage that is shown.
     pub(in crate::cli) fn stage_bytes(&self, bytes: u64, bytes_total: Option<u64>) {
         if let Some(board) = &*lock(&self.shown.stage) {
