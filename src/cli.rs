@@ -50,6 +50,7 @@ mod setup_args;
 mod signer_check;
 mod snapshot;
 mod source;
+mod sql;
 mod stats;
 mod status;
 mod sync;
@@ -145,6 +146,8 @@ enum Command {
     List(list::ListArgs),
     /// List the files of a snapshot
     Ls(ls::LsArgs),
+    /// Query a database in a snapshot, without restoring it
+    Sql(sql::SqlArgs),
     /// Restore a snapshot from a target, and verify every file
     Restore(restore::RestoreArgs),
     /// Undo a restore in place, or list or clean up such restores
@@ -219,6 +222,7 @@ impl Command {
             | Self::Open(_)
             | Self::Prune(_)
             | Self::Restore(_)
+            | Self::Sql(_)
             | Self::Status(_)
             | Self::Sync(_)
             | Self::Verify(_) => Some(Stage::InspectingTargets),
@@ -234,6 +238,7 @@ impl Command {
             }
             Self::List(args) => !args.identity.is_empty(),
             Self::Ls(args) => !args.identity.is_empty(),
+            Self::Sql(args) => !args.identity.is_empty(),
             Self::Verify(args) => !args.identity.is_empty(),
             Self::Prune(args) => !args.identity.is_empty(),
             Self::Catalog(catalog::CatalogCommand::Rebuild(args)) => !args.identity.is_empty(),
@@ -374,6 +379,7 @@ fn dispatch(context: &Context, command: Command) -> Result<Outcome, Failure> {
         Command::Backup(args) => backup::run(context, &args),
         Command::List(args) => list::run(context, &args),
         Command::Ls(args) => ls::run(context, &args),
+        Command::Sql(args) => sql::run(context, &args),
         Command::Restore(args) => restore::run(context, &args),
         Command::Rollback(args) => rollback::run(context, &args),
         Command::Open(args) => open::run(context, &args),

@@ -147,11 +147,13 @@ fn require_found(entries: &EntryList, wanted: &PathChoice) -> Result<(), Failure
     }
 }
 
-fn paths_of(entries: &EntryList) -> impl Iterator<Item = Vec<u8>> {
+/// Returns the paths of a snapshot, for what a wrong path may mean.
+pub(super) fn paths_of(entries: &EntryList) -> impl Iterator<Item = Vec<u8>> {
     entries.iter().map(|entry| entry.path.to_vec())
 }
 
-fn no_such_path(path: &[u8], paths: &mut dyn Iterator<Item = Vec<u8>>) -> Failure {
+/// Returns the error for a path that is not there.
+pub(super) fn no_such_path(path: &[u8], paths: &mut dyn Iterator<Item = Vec<u8>>) -> Failure {
     let near = near_names(path, paths);
     let path = String::from_utf8_lossy(path).into_owned();
     not_found(PlanError::NoSuchPath { path, near })

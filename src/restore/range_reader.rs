@@ -71,8 +71,10 @@ impl RangeReader {
         row: &ArchiveRow,
         range: Range<u64>,
     ) -> Result<Bytes, RangeError> {
-        let known = self.whole.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = known.get(&row.id).cloned();
+        let known = {
+            let whole = self.whole.lock().unwrap_or_else(PoisonError::into_inner);
+            whole.get(&row.id).cloned()
+        };
         let tar = match known {
             Some(tar) => tar,
             None => self.fetch(row).await?,
