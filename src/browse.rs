@@ -1,3 +1,5 @@
 //! Looks into sealed snapshots without restoring them: trees, changes, contents. Reads only.
 
-pub mod sql;
+mod content;
+
+pub use content::{ContentError, ContentSource, copy_content, is_binary};

@@ -7,6 +7,8 @@
 mod ack;
 mod adopt;
 mod backup;
+mod cache_args;
+mod cat;
 mod catalog;
 mod choose;
 mod config;
@@ -146,8 +148,8 @@ enum Command {
     List(list::ListArgs),
     /// List the files of a snapshot
     Ls(ls::LsArgs),
-    /// Query a database in a snapshot, without restoring it
-    Sql(sql::SqlArgs),
+    /// Print files of a snapshot
+    Cat(cat::CatArgs),
     /// Restore a snapshot from a target, and verify every file
     Restore(restore::RestoreArgs),
     /// Undo a restore in place, or list or clean up such restores
@@ -215,7 +217,8 @@ impl Command {
             Self::Backup(_) | Self::Push(_) | Self::Snapshot(_) => Some(Stage::Starting),
             Self::Restore(args) if args.is_in_place() => Some(Stage::Starting),
             Self::Validate(_) => Some(Stage::Validating),
-            Self::Catalog(_)
+            Self::Cat(_)
+            | Self::Catalog(_)
             | Self::Drill(_)
             | Self::List(_)
             | Self::Ls(_)
@@ -236,6 +239,7 @@ impl Command {
             Self::Demo(_) | Self::Drill(_) | Self::Key(_) | Self::Restore(_) | Self::Open(_) => {
                 true
             }
+            Self::Cat(args) => !args.identity.is_empty(),
             Self::List(args) => !args.identity.is_empty(),
             Self::Ls(args) => !args.identity.is_empty(),
             Self::Sql(args) => !args.identity.is_empty(),
@@ -253,7 +257,11 @@ impl Command {
 
     /// Whether `--json` makes the command print JSON. All others print text or archives.
     fn prints_json(&self) -> bool {
-        !matches!(self, Self::Demo(_) | Self::Open(_) | Self::Serve(_)) && !self.describes_itself()
+        let prints_data = matches!(
+            self,
+            Self::Cat(_) | Self::Demo(_) | Self::Open(_) | Self::Serve(_)
+        );
+        !prints_data && !self.describes_itself()
     }
 
     /// Whether the command answers a caller on another machine, with events on standard output.
@@ -379,7 +387,7 @@ fn dispatch(context: &Context, command: Command) -> Result<Outcome, Failure> {
         Command::Backup(args) => backup::run(context, &args),
         Command::List(args) => list::run(context, &args),
         Command::Ls(args) => ls::run(context, &args),
-        Command::Sql(args) => sql::run(context, &args),
+        Command::Cat(args) => cat::run(context, &args),
         Command::Restore(args) => restore::run(context, &args),
         Command::Rollback(args) => rollback::run(context, &args),
         Command::Open(args) => open::run(context, &args),

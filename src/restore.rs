@@ -12,6 +12,7 @@ mod concat_tars;
 mod error;
 mod extract;
 mod fetch;
+mod fetch_parts;
 mod index_buffer;
 pub mod open;
 mod pack_restored;
@@ -53,7 +54,7 @@ pub use fetch::{ArchiveError, Damaged};
 pub(crate) use pack_restored::{PackRestoredError, pack_restored, written_bytes};
 pub use plan::{PlanError, RestoreRequest};
 pub use range_reader::{RangeError, RangeReader, RangeReaderOptions};
-pub use read_index::{read_header, read_index};
+pub use read_index::{read_header, read_index, read_index_by};
 pub use report::RestoreReport;
 pub use wrong_identity::WrongIdentity;
 

@@ -11,6 +11,13 @@ pub fn config_dir() -> Option<PathBuf> {
     absolute("XDG_CONFIG_HOME").or_else(home)
 }
 
+/// Returns the user's directory of files that are safe to lose, `$XDG_CACHE_HOME` or `~/.cache`;
+/// `None` if neither variable names an absolute path.
+pub fn cache_dir() -> Option<PathBuf> {
+    let home = || absolute("HOME").map(|home| home.join(".cache"));
+    absolute("XDG_CACHE_HOME").or_else(home)
+}
+
 fn absolute(variable: &str) -> Option<PathBuf> {
     let path = std::env::var_os(variable).map(PathBuf::from);
     path.filter(|path| path.is_absolute())

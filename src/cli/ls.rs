@@ -23,6 +23,7 @@ use crate::jobs::wrong_key;
 use crate::restore::{self, PlanError, open::Identities};
 
 pub(super) use line::{LsColumns, print_entries};
+pub(super) use local::{is_elsewhere, no_such_local};
 
 /// Most skipped paths of a snapshot that are shown.
 const MOST_SKIPPED: usize = 20;
@@ -152,7 +153,7 @@ pub(super) fn paths_of(entries: &EntryList) -> impl Iterator<Item = Vec<u8>> {
     entries.iter().map(|entry| entry.path.to_vec())
 }
 
-/// Returns the error for a path that is not there.
+/// The error for a path that the snapshot does not have; `paths` are those that it has.
 pub(super) fn no_such_path(path: &[u8], paths: &mut dyn Iterator<Item = Vec<u8>>) -> Failure {
     let near = near_names(path, paths);
     let path = String::from_utf8_lossy(path).into_owned();

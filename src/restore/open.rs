@@ -20,7 +20,7 @@ use crate::format::archive::age_header::{AgeHeader, AgeHeaderError};
 use crate::format::archive::age_payload::{PayloadKey, PayloadReader};
 
 /// Why a sealed archive could not be opened.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum OpenArchiveError {
     /// It is encrypted to other recipients.
     #[error("none of the identities can decrypt it (encrypted to {recipients} recipient{})", plural(*recipients))]
@@ -114,7 +114,10 @@ impl Identity for CapturingIdentity<'_> {
 }
 
 /// Returns the key of the payload behind `head`. Checks the MAC of the header.
-fn payload_key(head: &AgeHeader, identities: &Identities) -> Result<PayloadKey, OpenArchiveError> {
+pub(super) fn payload_key(
+    head: &AgeHeader,
+    identities: &Identities,
+) -> Result<PayloadKey, OpenArchiveError> {
     let file_key = RefCell::new(None);
     let keeping: Vec<CapturingIdentity<'_>> = identities
         .keys()

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use super::cold_storage::NeededArchives;
 use super::error::RestoreError;
 use super::fetch::{self, Damaged};
+use super::fetch_parts::fetch_parts;
 use super::index_buffer::IndexBuffer;
 use super::open::Identities;
-use super::plan::{self, Index};
+use super::plan::{self, ArchiveJob, Index};
+use super::range_reader::RangeReader;
 use super::wrong_identity::NeededRecipients;
 use super::{Progress, Silent, blocking};
 use crate::base::ids::{Hash, HostName, Stamp};
@@ -29,6 +31,29 @@ pub async fn read_index(
     identities: &Arc<Identities>,
 ) -> Result<(IndexHeader, EntryList), RestoreError> {
     let (index, _) = fetch_index(folder, manifest, table, identities, None).await?;
+    Ok((index.header, index.entries))
+}
+
+/// Reads a snapshot's index as [`read_index`] does, but through `reader`, so that what it fetched
+/// before is not fetched again.
+pub async fn read_index_by(
+    reader: &RangeReader,
+    manifest: &Manifest,
+    table: &ArchiveTable,
+) -> Result<(IndexHeader, EntryList), RestoreError> {
+    let jobs = index_jobs(manifest, table)?;
+    let (stamp, reference) = (manifest.core.stamp, &manifest.core.index);
+    let buffer = IndexBuffer::new(reference.bytes, None);
+    let buffer = buffer.map_err(|source| RestoreError::KeepIndex { stamp, source })?;
+    let needed = NeededArchives::by(&jobs);
+    let recipients = NeededRecipients::of(&jobs, &table.sets);
+    let damaged = fetch_parts(reader, jobs, &Silent, &|| buffer.sink()).await;
+    if damaged.iter().any(Damaged::is_frozen) {
+        return Err(RestoreError::Frozen(needed.frozen(reader.folder()).await));
+    }
+    require_read(damaged, &recipients, stamp, reader.identities())?;
+    let expected = ExpectedIndex::of(manifest);
+    let index = blocking(move || parse(buffer, &expected)).await??;
     Ok((index.header, index.entries))
 }
 
@@ -68,11 +93,7 @@ async fn fetch_lines(
     near: Option<&Dir>,
 ) -> Result<(IndexBuffer, ExpectedIndex, u64), RestoreError> {
     let (stamp, reference) = (manifest.core.stamp, &manifest.core.index);
-    if is_impossible(reference) {
-        let what = "the manifest states an impossible size".to_owned();
-        return Err(RestoreError::Index { stamp, what });
-    }
-    let jobs = plan::index_jobs(&reference.extents, table)?;
+    let jobs = index_jobs(manifest, table)?;
     let fetched_bytes = plan::fetch_bytes(&jobs);
     let unkept = move |source| RestoreError::KeepIndex { stamp, source };
     let buffer = IndexBuffer::new(reference.bytes, near).map_err(unkept)?;
@@ -84,20 +105,36 @@ async fn fetch_lines(
     if damaged.iter().any(Damaged::is_frozen) {
         return Err(RestoreError::Frozen(needed.frozen(folder).await));
     }
+    require_read(damaged, &recipients, stamp, identities)?;
+    Ok((buffer, ExpectedIndex::of(manifest), fetched_bytes))
+}
+
+/// Returns the archives that hold the index, and what is needed of them.
+fn index_jobs(manifest: &Manifest, table: &ArchiveTable) -> Result<Vec<ArchiveJob>, RestoreError> {
+    let (stamp, reference) = (manifest.core.stamp, &manifest.core.index);
+    if is_impossible(reference) {
+        let what = "the manifest states an impossible size".to_owned();
+        return Err(RestoreError::Index { stamp, what });
+    }
+    Ok(plan::index_jobs(&reference.extents, table)?)
+}
+
+/// Fails if an archive could not be read.
+fn require_read(
+    damaged: Vec<Damaged>,
+    recipients: &NeededRecipients<'_>,
+    stamp: Stamp,
+    identities: &Identities,
+) -> Result<(), RestoreError> {
+    let unkept = |source| RestoreError::KeepIndex { stamp, source };
     let damaged = fetch::without_local_failures(damaged).map_err(unkept)?;
     if let Some(wrong) = recipients.explain(stamp, &damaged, identities) {
         return Err(RestoreError::WrongIdentity(wrong));
     }
-    if !damaged.is_empty() {
-        return Err(RestoreError::IndexArchives { stamp, damaged });
+    match damaged.is_empty() {
+        true => Ok(()),
+        false => Err(RestoreError::IndexArchives { stamp, damaged }),
     }
-    let expected = ExpectedIndex {
-        hash: reference.blake3,
-        host: manifest.core.host.clone(),
-        stamp,
-        may_have_wide_times: manifest.core.requires.iter().any(|one| one == WIDE_TIMES),
-    };
-    Ok((buffer, expected, fetched_bytes))
 }
 
 fn is_impossible(reference: &IndexRef) -> bool {
@@ -115,6 +152,18 @@ struct ExpectedIndex {
     host: HostName,
     stamp: Stamp,
     may_have_wide_times: bool,
+}
+
+impl ExpectedIndex {
+    fn of(manifest: &Manifest) -> Self {
+        let core = &manifest.core;
+        Self {
+            hash: core.index.blake3,
+            host: core.host.clone(),
+            stamp: core.stamp,
+            may_have_wide_times: core.requires.iter().any(|one| one == WIDE_TIMES),
+        }
+    }
 }
 
 /// Parses the header of the index in `buffer`, if that is the one that the manifest names.

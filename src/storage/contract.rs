@@ -159,6 +159,12 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// Reads the bytes `range` of an object. A range beyond its end is an error.
     async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes, TargetError>;
 
+    /// Whether [`Self::get_range`] costs only about as much as the bytes that it returns. rsync
+    /// fetches the whole object for it.
+    fn has_ranges(&self) -> bool {
+        true
+    }
+
     /// Streams an object's bytes from `offset` to its end. The stream ends early only with an
     /// error.
     async fn stream(

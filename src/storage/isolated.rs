@@ -124,6 +124,10 @@ impl Storage for Isolated {
         self.request("get", key, work).await
     }
 
+    fn has_ranges(&self) -> bool {
+        self.target.has_ranges()
+    }
+
     async fn stream(
         &self,
         key: &str,

@@ -226,6 +226,10 @@ impl Storage for Rsync {
         read().map_err(|e| self.error("get", key, ErrorKind::Permanent, e))
     }
 
+    fn has_ranges(&self) -> bool {
+        false
+    }
+
     async fn stream(
         &self,
         key: &str,

@@ -168,6 +168,20 @@ pub(in crate::cli) const PAGES: &[Page] = &[
         "",
     ),
     page(
+        "cat",
+        &[
+            (
+                "sealift cat latest config/app.toml --from NAME --identity key.txt",
+                "Print one file of a snapshot on a target",
+            ),
+            (
+                "sealift cat 41 db/app.db --from NAME --identity key.txt > app.db",
+                "Get it as it was; the exit code says whether it is right",
+            ),
+        ],
+        "",
+    ),
+    page(
         "stats",
         &[
             (

@@ -31,14 +31,7 @@ pub(super) const COMMANDS: &[(&str, &str)] = &[
     ("create", "`sealift backup` takes a snapshot and sends it"),
     ("archive", "`sealift backup` takes a snapshot and sends it"),
     ("extract", "`sealift restore SNAPSHOT PATH --to DIR`"),
-    (
-        "dump",
-        "`sealift restore SNAPSHOT PATH --to DIR` restores a path",
-    ),
-    (
-        "cat",
-        "`sealift restore SNAPSHOT PATH --to DIR` restores a path",
-    ),
+    ("dump", "`sealift cat SNAPSHOT PATH` prints a file"),
     (
         "mount",
         "`sealift restore SNAPSHOT PATH --to DIR` restores a path",

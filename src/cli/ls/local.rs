@@ -50,20 +50,20 @@ pub(super) fn run(
         }
     }
     if let Some(missing) = wanted.missing() {
-        let elsewhere = is_elsewhere(args, missing, &in_place);
+        let elsewhere = is_elsewhere("ls", args.snapshot.text(), missing, &in_place);
         return Err(elsewhere.unwrap_or_else(|| listing.no_such(missing, no_such_path)));
     }
     // JSON that has begun cannot become an error any more.
     if context.json && wanted.has_globs() {
         listing.match_globs()?;
         if let Some(glob) = wanted.unmatched() {
-            let elsewhere = is_elsewhere(args, glob, &in_place);
+            let elsewhere = is_elsewhere("ls", args.snapshot.text(), glob, &in_place);
             return Err(elsewhere.unwrap_or_else(|| listing.no_such(glob, no_match)));
         }
     }
     listing.print(context.json, args.human_readable)?;
     if let Some(glob) = wanted.unmatched() {
-        let elsewhere = is_elsewhere(args, glob, &in_place);
+        let elsewhere = is_elsewhere("ls", args.snapshot.text(), glob, &in_place);
         return Err(elsewhere.unwrap_or_else(|| listing.no_such(glob, no_match)));
     }
     for to in in_place.iter().filter(|to| wanted.concerns(to.as_bytes())) {
@@ -74,18 +74,27 @@ pub(super) fn run(
     Ok(Outcome::Complete)
 }
 
-/// Returns the error for a path, or a glob, in a tree that was read in place: this host does not
-/// keep it.
-fn is_elsewhere(args: &LsArgs, path: &[u8], in_place: &[String]) -> Option<Failure> {
+/// Returns the error for a path, or a glob, in a tree of the local `snapshot` that was read in
+/// place: this host does not keep it. `verb` is the command that would find it on a target.
+pub(in crate::cli) fn is_elsewhere(
+    verb: &str,
+    snapshot: &str,
+    path: &[u8],
+    in_place: &[String],
+) -> Option<Failure> {
     let concerns =
         |to: &&String| is_at_or_below(path, to.as_bytes()) || is_at_or_below(to.as_bytes(), path);
     let to = in_place.iter().find(concerns)?;
-    let (path, snapshot) = (printable(path), args.snapshot.text());
+    let path = printable(path);
+    let (done, action) = match verb {
+        "ls" => ("listed", "list"),
+        _ => ("read", "read"),
+    };
     let text = format!(
-        "{path} cannot be listed without an identity: {to} is read in place, so this host's snapshots have no copy of it"
+        "{path} cannot be {done} without an identity: {to} is read in place, so this host's snapshots have no copy of it"
     );
     Some(Failure::from_error(text).hint(format!(
-        "list it on a target: sealift ls '{snapshot}' '{path}' --identity FILE"
+        "{action} it on a target: sealift {verb} '{snapshot}' '{path}' --identity FILE"
     )))
 }
 
@@ -179,13 +188,21 @@ impl LocalListing<'_> {
         path: &[u8],
         error: fn(&[u8], &mut dyn Iterator<Item = Vec<u8>>) -> Failure,
     ) -> Failure {
-        let all = walk::walk(&self.dir, &Filter::everything());
-        let mut paths = all.into_iter().flatten().filter_map(|walked| match walked {
-            Walked::Found(found) => Some(found.rel),
-            _ => None,
-        });
-        error(path, &mut paths)
+        error(path, &mut paths_in(&self.dir))
     }
+}
+
+/// Returns the error for a path that the snapshot directory does not have.
+pub(in crate::cli) fn no_such_local(dir: &Dir, path: &[u8]) -> Failure {
+    no_such_path(path, &mut paths_in(dir))
+}
+
+fn paths_in(dir: &Dir) -> impl Iterator<Item = Vec<u8>> {
+    let all = walk::walk(dir, &Filter::everything());
+    all.into_iter().flatten().filter_map(|walked| match walked {
+        Walked::Found(found) => Some(found.rel),
+        _ => None,
+    })
 }
 
 fn lossy(name: &OsStr) -> String {

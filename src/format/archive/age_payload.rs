@@ -40,9 +40,9 @@ impl PayloadKey {
         })
     }
 
-    fn nonce(&self, is_last: bool) -> Nonce {
+    fn nonce(chunk: u64, is_last: bool) -> Nonce {
         let mut nonce = [0; NONCE_LEN];
-        nonce[3..11].copy_from_slice(&self.counter.to_be_bytes());
+        nonce[3..11].copy_from_slice(&chunk.to_be_bytes());
         nonce[11] = u8::from(is_last);
         Nonce::assume_unique_for_key(nonce)
     }
@@ -50,9 +50,11 @@ impl PayloadKey {
     /// Encrypts `chunk` in place and appends its tag. No two chunks share a nonce, since the
     /// counter only grows.
     fn seal(&mut self, chunk: &mut Vec<u8>, is_last: bool) -> io::Result<()> {
-        let sealed = self
-            .key
-            .seal_in_place_append_tag(self.nonce(is_last), Aad::empty(), chunk);
+        let sealed = self.key.seal_in_place_append_tag(
+            Self::nonce(self.counter, is_last),
+            Aad::empty(),
+            chunk,
+        );
         self.counter += 1;
         sealed.map_err(|_| io::Error::other("a chunk cannot be encrypted"))
     }
@@ -60,10 +62,43 @@ impl PayloadKey {
     /// Decrypts `chunk` in place and returns the length of its plaintext. `None` if it is not the
     /// chunk that was encrypted at this position.
     fn open(&self, chunk: &mut [u8], is_last: bool) -> Option<usize> {
-        let opened = self
-            .key
-            .open_in_place(self.nonce(is_last), Aad::empty(), chunk);
+        self.open_at(self.counter, chunk, is_last)
+    }
+
+    fn open_at(&self, number: u64, chunk: &mut [u8], is_last: bool) -> Option<usize> {
+        let nonce = Self::nonce(number, is_last);
+        let opened = self.key.open_in_place(nonce, Aad::empty(), chunk);
         opened.ok().map(|plain| plain.len())
+    }
+
+    /// Decrypts `sealed`, the chunks of a payload from the one with the number `first` on, whole
+    /// ones but for the payload's last. Returns their plaintext, or the number of the first chunk
+    /// that is not what was encrypted there.
+    pub fn open_chunks(
+        &self,
+        layout: PayloadLayout,
+        first: u64,
+        mut sealed: Vec<u8>,
+    ) -> Result<Vec<u8>, u64> {
+        let (mut number, mut plain_bytes) = (first, 0);
+        let mut start = 0;
+        while start < sealed.len() {
+            let end = sealed.len().min(start + SEALED_CHUNK_BYTES);
+            let is_last = number + 1 == layout.chunks();
+            let is_whole = end - start == SEALED_CHUNK_BYTES || is_last;
+            let chunk = &mut sealed[start..end];
+            let opened = match is_whole && number < layout.chunks() {
+                true => self.open_at(number, chunk, is_last),
+                false => None,
+            };
+            let length = opened.ok_or(number)?;
+            sealed.copy_within(start..start + length, plain_bytes);
+            plain_bytes += length;
+            start = end;
+            number += 1;
+        }
+        sealed.truncate(plain_bytes);
+        Ok(sealed)
     }
 }
 
@@ -74,6 +109,63 @@ impl Drop for PayloadKey {
             self.key = LessSafeKey::new(nothing);
             std::hint::black_box(&self.key);
         }
+    }
+}
+
+/// Where the chunks of a payload are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PayloadLayout {
+    sealed_bytes: u64,
+}
+
+impl PayloadLayout {
+    /// Returns the layout of a payload of `sealed_bytes`. `None`: no payload has this size.
+    pub fn new(sealed_bytes: u64) -> Option<Self> {
+        let last = sealed_bytes % SEALED_CHUNK_BYTES as u64;
+        let tag = TAG_BYTES as u64;
+        // Only the single chunk of an empty payload is empty.
+        let is_possible = match sealed_bytes {
+            0 => false,
+            bytes if bytes == tag => true,
+            _ => last == 0 || last > tag,
+        };
+        is_possible.then_some(Self { sealed_bytes })
+    }
+
+    /// Returns the number of chunks, at least 1.
+    pub fn chunks(self) -> u64 {
+        self.sealed_bytes.div_ceil(SEALED_CHUNK_BYTES as u64)
+    }
+
+    /// Returns the size of the plaintext.
+    pub fn plain_bytes(self) -> u64 {
+        self.sealed_bytes - self.chunks() * TAG_BYTES as u64
+    }
+
+    /// Returns the numbers of the chunks that hold the bytes `plain` of the plaintext.
+    pub fn chunks_of(self, plain: &Range<u64>) -> Range<u64> {
+        let end = plain.end.min(self.plain_bytes());
+        let chunk = CHUNK_BYTES as u64;
+        match plain.start < end {
+            true => plain.start / chunk..end.div_ceil(chunk),
+            false => 0..0,
+        }
+    }
+
+    /// Returns the bytes of the payload that `chunks` have.
+    pub fn sealed_of(self, chunks: &Range<u64>) -> Range<u64> {
+        let at = |chunk: u64| (chunk * SEALED_CHUNK_BYTES as u64).min(self.sealed_bytes);
+        at(chunks.start)..at(chunks.end)
+    }
+
+    /// Returns the position in the plaintext where a chunk begins.
+    pub fn plain_start(self, chunk: u64) -> u64 {
+        chunk * CHUNK_BYTES as u64
+    }
+
+    /// Returns the first chunk that is whole in the payload's bytes from `sealed_start` on.
+    pub fn first_whole_from(self, sealed_start: u64) -> u64 {
+        sealed_start.div_ceil(SEALED_CHUNK_BYTES as u64)
     }
 }
 
@@ -233,6 +325,55 @@ impl<R: BufRead> Read for PayloadReader<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn any_chunks_decrypt_alone_and_only_at_their_place() {
+        let key = || PayloadKey::derive(&[1; FILE_KEY_BYTES], &[2; NONCE_BYTES]).unwrap();
+        for bytes in [
+            0,
+            1,
+            CHUNK_BYTES - 1,
+            CHUNK_BYTES,
+            CHUNK_BYTES + 1,
+            3 * CHUNK_BYTES,
+        ] {
+            let plain: Vec<u8> = (0..bytes).map(|i| (i / 7) as u8).collect();
+            let mut writer = PayloadWriter::new(key(), Vec::new());
+            writer.write_all(&plain).unwrap();
+            let sealed = writer.finish().unwrap();
+            let layout = PayloadLayout::new(sealed.len() as u64).unwrap();
+            assert_eq!(layout.plain_bytes(), bytes as u64);
+            for first in 0..layout.chunks() {
+                for end in first + 1..=layout.chunks() {
+                    let part = layout.sealed_of(&(first..end));
+                    let part = sealed[part.start as usize..part.end as usize].to_vec();
+                    let start = layout.plain_start(first) as usize;
+                    let expected = &plain[start..(end as usize * CHUNK_BYTES).min(bytes)];
+                    let opened = key().open_chunks(layout, first, part.clone());
+                    assert_eq!(opened.as_deref(), Ok(expected));
+                    // At another place, cut, longer, or damaged.
+                    assert!(key().open_chunks(layout, first + 1, part.clone()).is_err());
+                    let cut = part[..part.len() - 1].to_vec();
+                    assert!(key().open_chunks(layout, first, cut).is_err());
+                    let longer = [&part[..], b"x"].concat();
+                    assert!(key().open_chunks(layout, first, longer).is_err());
+                    let mut damaged = part;
+                    *damaged.last_mut().unwrap() ^= 1;
+                    assert_eq!(key().open_chunks(layout, first, damaged), Err(end - 1));
+                }
+            }
+            // A payload that is cut after a whole chunk has no last one.
+            if let shorter @ 1.. = layout.chunks() - 1 {
+                let part = layout.sealed_of(&(0..shorter));
+                let cut = sealed[..part.end as usize].to_vec();
+                let layout = PayloadLayout::new(part.end).unwrap();
+                assert_eq!(key().open_chunks(layout, 0, cut), Err(shorter - 1));
+            }
+        }
+        for impossible in [0, 1, 15, SEALED_CHUNK_BYTES as u64 + 16] {
+            assert_eq!(PayloadLayout::new(impossible), None, "{impossible}");
+        }
+    }
 
     /// No writer makes an empty last chunk: a payload must have only one form.
     #[test]

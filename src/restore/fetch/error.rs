@@ -45,6 +45,28 @@ pub enum ArchiveError {
 }
 
 impl ArchiveError {
+    /// Returns the same error for another reader of the archive.
+    pub(in crate::restore) fn again(&self) -> Self {
+        match self {
+            Self::Fetch(error) => {
+                let cause = error.source.to_string();
+                let (key, target) = (&error.key, &error.target);
+                let again = TargetError::new(error.operation, key, target, error.kind, cause);
+                Self::Fetch(again)
+            }
+            Self::Size { found, expected } => Self::Size {
+                found: found.clone(),
+                expected: *expected,
+            },
+            Self::Hash(hash) => Self::Hash(hash),
+            Self::Open(error) => Self::Open(error.clone()),
+            Self::Stream(what) => Self::Stream(what.clone()),
+            Self::Write(error) => Self::Write(io::Error::new(error.kind(), error.to_string())),
+            Self::NotAsked => Self::NotAsked,
+            Self::Stopped => Self::Stopped,
+        }
+    }
+
     /// Whether the archive is encrypted to none of the identities.
     pub fn lacks_identity(&self) -> bool {
         matches!(self, Self::Open(OpenArchiveError::NoMatchingKey { .. }))
@@ -82,13 +104,18 @@ impl Damaged {
         matches!(&self.error, ArchiveError::Fetch(error) if error.kind == ErrorKind::Frozen)
     }
 
-    pub(super) fn not_asked(job: &ArchiveJob) -> Self {
+    /// Returns what the failure of `job` means for the restore.
+    pub(in crate::restore) fn of_job(job: &ArchiveJob, error: ArchiveError) -> Self {
         Self {
             archive: job.row.id,
             key: job.row.key(),
-            error: ArchiveError::NotAsked,
+            error,
             entries: job.pieces.iter().map(|piece| piece.entry).collect(),
         }
+    }
+
+    pub(super) fn not_asked(job: &ArchiveJob) -> Self {
+        Self::of_job(job, ArchiveError::NotAsked)
     }
 
     pub(super) fn is_the_targets_fault(&self) -> bool {
