@@ -1,5 +1,6 @@
 //! Looks into sealed snapshots without restoring them: trees, changes, contents. Reads only.
 
 mod content;
+pub mod sql;
 
 pub use content::{ContentError, ContentSource, copy_content, is_binary};

@@ -150,6 +150,8 @@ enum Command {
     Ls(ls::LsArgs),
     /// Print files of a snapshot
     Cat(cat::CatArgs),
+    /// Query a database in a snapshot, without restoring it
+    Sql(sql::SqlArgs),
     /// Restore a snapshot from a target, and verify every file
     Restore(restore::RestoreArgs),
     /// Undo a restore in place, or list or clean up such restores
@@ -387,6 +389,7 @@ fn dispatch(context: &Context, command: Command) -> Result<Outcome, Failure> {
         Command::Backup(args) => backup::run(context, &args),
         Command::List(args) => list::run(context, &args),
         Command::Ls(args) => ls::run(context, &args),
+        Command::Sql(args) => sql::run(context, &args),
         Command::Cat(args) => cat::run(context, &args),
         Command::Restore(args) => restore::run(context, &args),
         Command::Rollback(args) => rollback::run(context, &args),

@@ -148,8 +148,7 @@ fn require_found(entries: &EntryList, wanted: &PathChoice) -> Result<(), Failure
     }
 }
 
-/// Returns the paths of a snapshot, for what a wrong path may mean.
-pub(super) fn paths_of(entries: &EntryList) -> impl Iterator<Item = Vec<u8>> {
+fn paths_of(entries: &EntryList) -> impl Iterator<Item = Vec<u8>> {
     entries.iter().map(|entry| entry.path.to_vec())
 }
 

@@ -4,41 +4,40 @@ mod print;
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 
-use super::Context;
+use super::cache_args::CacheArgs;
 use super::choose::{self, NarrowArgs};
 use super::failure::{Failure, Outcome};
 use super::key::prompt;
-use super::ls;
-use super::output::{self, printable, shell_word};
+use super::output::{printable, shell_word};
 use super::target_args::RemoteArgs;
+use super::{Context, cat, ls};
 use crate::base::openat::Dir;
-use crate::base::path_choice::is_at_or_below;
+use crate::base::progress::Stage;
 use crate::base::snapshot_choice::SnapshotChoice;
 use crate::base::sqlite::{PagedQueryError, Place};
 use crate::browse::sql::{
     self, ContentReadError, LocalDatabase, SealedDatabase, SnapshotDatabase, SqlError,
 };
 use crate::config::{parse_duration, parse_size};
-use crate::format::index::{EntryList, EntryRef, EntryType};
-use crate::jobs::context::runtime;
+use crate::jobs::context::{FrontEnd as _, runtime};
 use crate::jobs::{local_snapshots, wrong_key};
 use crate::producer;
+use crate::repository::HostFolder;
 use crate::restore::open::Identities;
-use crate::restore::{self, RangeReaderOptions};
+use crate::restore::{self, RangeReader};
+use crate::storage::Allowance;
 use print::Format;
 
 /// The most that a query fetches, unless the operator says otherwise.
 const MOST_FETCHED: &str = "500MB";
 /// The most time that a query takes, unless the operator says otherwise.
 const MOST_TIME: &str = "5m";
-/// Memory for decrypted content.
-const MEMORY_BYTES: u64 = 256 << 20;
 
 #[derive(Debug, Args)]
 pub(super) struct SqlArgs {
@@ -65,6 +64,8 @@ pub(super) struct SqlArgs {
     narrow: NarrowArgs,
     #[command(flatten)]
     remote: RemoteArgs,
+    #[command(flatten)]
+    cache: CacheArgs,
     /// An identity file, to decrypt a snapshot on a target; can be repeated. Without one the local
     /// snapshot directory is read
     #[arg(long, short, value_name = "FILE")]
@@ -103,65 +104,46 @@ fn sealed(
     choice: &SnapshotChoice,
 ) -> Result<SealedDatabase, Failure> {
     let identities = Arc::new(Identities::load(&args.identity, &prompt())?);
+    let options = args.cache.options(context)?;
+    let allowance = Allowance::unlimited();
     let runtime = runtime()?;
-    let (folder, table, entries) = runtime.block_on(async {
+    let (reader, table, entries) = runtime.block_on(async {
         let remote = args.remote.open(context).await?;
-        let (folder, chain) = (remote.folder, &remote.chain);
-        let choice = choose::exactly(context, &folder, chain, choice, &identities).await?;
+        let (folder, chain) = (&remote.folder, &remote.chain);
+        let choice = choose::exactly(context, folder, chain, choice, &identities).await?;
         let snapshot = chain.resolve(&choice)?;
         let table = folder.table(&snapshot.manifest).await?;
-        let index = restore::read_index(&folder, &snapshot.manifest, &table, &identities).await;
+        let limited = HostFolder {
+            target: allowance.over(Arc::clone(&folder.target)),
+            host: folder.host.clone(),
+        };
+        let reader = RangeReader::new(limited, Arc::clone(&identities), options);
+        context.stage(Stage::Reading, Some(folder.target.label()));
+        let index = restore::read_index_by(&reader, &snapshot.manifest, &table).await;
         let (_, entries) = index.map_err(|error| match wrong_key::next_step(&error) {
             Some(next) => Failure::from(error).hint(next),
             None => error.into(),
         })?;
-        Ok::<_, Failure>((folder, table, entries))
+        Ok::<_, Failure>((reader, table, entries))
     })?;
-    let entry = find(&entries, args)?;
-    if entry.torn {
-        output::tell(format_args!(
-            "warning: {} changed while it was read",
-            shell_word(&args.path)
+    let wanted = choose::snapshot_path(&args.path);
+    let source = cat::source_of(&entries, &wanted)?;
+    if entries.find(&wanted).is_some_and(|entry| entry.torn) {
+        context.warn(&format!(
+            "{} changed while it was read: its content may be of several moments",
+            printable(&wanted)
         ));
     }
     for sidecar in [&b"-wal"[..], b"-journal"] {
-        let path = [entry.path, sidecar].concat();
+        let path = [&wanted[..], sidecar].concat();
         if entries.find(&path).is_some_and(|beside| beside.size > 0) {
             return Err(has_sidecar(args, &path));
         }
     }
-    let options = RangeReaderOptions {
-        cache_dir: None,
-        cache_bytes: 0,
-        memory_bytes: MEMORY_BYTES,
-    };
-    let stored = (table, entry.extents().collect());
+    allowance.limit_from_now(args.max_fetch);
     Ok(SealedDatabase::new(
-        folder,
-        identities,
-        options,
-        stored,
-        args.max_fetch,
-        runtime,
+        reader, table, source, allowance, runtime,
     ))
-}
-
-/// Returns the entry of the database; a hard link is the file that it names.
-fn find<'a>(entries: &'a EntryList, args: &SqlArgs) -> Result<EntryRef<'a>, Failure> {
-    let wanted = choose::snapshot_path(&args.path);
-    let missing = |path: &[u8]| ls::no_such_path(path, &mut ls::paths_of(entries));
-    let mut entry = entries.find(&wanted).ok_or_else(|| missing(&wanted))?;
-    if let (EntryType::Hardlink, Some(target)) = (entry.kind, entry.target) {
-        entry = entries.find(target).ok_or_else(|| missing(target))?;
-    }
-    match entry.kind {
-        EntryType::File => Ok(entry),
-        EntryType::Symlink => {
-            let target = printable(entry.target.unwrap_or_default());
-            Err(not_a_file(args).hint(format!("it is a link to {target}")))
-        }
-        _ => Err(not_a_file(args)),
-    }
 }
 
 fn not_a_file(args: &SqlArgs) -> Failure {
@@ -191,7 +173,8 @@ fn local(
     let path = OsStr::from_bytes(&wanted);
     if !dir.try_meta(path).is_ok_and(|meta| meta.is_some()) {
         let in_place = producer::in_place_of(&snapshot);
-        return Err(not_here(args, &wanted, &in_place));
+        let elsewhere = ls::is_elsewhere("sql", args.snapshot.text(), &wanted, &in_place);
+        return Err(elsewhere.unwrap_or_else(|| ls::no_such_local(&dir, &wanted)));
     }
     let place = Place::below(&dir, path)?;
     if place.has_live_journal() {
@@ -199,24 +182,6 @@ fn local(
     }
     let file = place.open().map_err(|_| not_a_file(args))?;
     Ok(LocalDatabase::new(file).map_err(SqlError::from)?)
-}
-
-/// Returns the error for a path that the snapshot directory lacks.
-fn not_here(args: &SqlArgs, wanted: &[u8], in_place: &[String]) -> Failure {
-    let path = shell_word(Path::new(OsStr::from_bytes(wanted)));
-    match in_place.iter().find(|to| is_at_or_below(wanted, to.as_bytes())) {
-        Some(to) => {
-            let text = format!(
-                "{path} cannot be queried without an identity: {to} is read in place, so this host's snapshots have no copy of it"
-            );
-            let snapshot = args.snapshot.text();
-            Failure::from_error(text).hint(format!(
-                "query it on a target: sealift sql '{snapshot}' {path} 'SELECT ...' --identity FILE"
-            ))
-        }
-        None => Failure::from_error(format!("the snapshot has no {path}"))
-            .hint(format!("`sealift ls '{}'` shows its files", args.snapshot.text())),
-    }
 }
 
 /// Names the database in an error, and the next step.

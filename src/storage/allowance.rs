@@ -1,7 +1,7 @@
 //! A limit of the bytes that are fetched from a target.
 //!
 //! Each read takes its bytes from the allowance before it begins, so no read begins that would
-//! exceed it. Listings, and whatever writes, are not limited.
+//! exceed it. Listings are not limited.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -18,24 +18,26 @@ use super::error::{ErrorKind, TargetError};
 /// The bytes that may be fetched.
 #[derive(Debug)]
 pub struct Allowance {
-    most: u64,
+    /// All that may be taken.
+    most: AtomicU64,
     taken: AtomicU64,
     is_exceeded: AtomicBool,
 }
 
 impl Allowance {
-    /// Returns an allowance of this many bytes.
-    pub fn new(most_bytes: u64) -> Arc<Self> {
+    /// Returns an allowance that has no limit yet.
+    pub fn unlimited() -> Arc<Self> {
         Arc::new(Self {
-            most: most_bytes,
+            most: AtomicU64::new(u64::MAX),
             taken: AtomicU64::new(0),
             is_exceeded: AtomicBool::new(false),
         })
     }
 
-    /// Returns the bytes that were fetched, or are being fetched.
-    pub fn taken(&self) -> u64 {
-        self.taken.load(Ordering::Relaxed)
+    /// Limits what is fetched from now on to `bytes`.
+    pub fn limit_from_now(&self, bytes: u64) {
+        let most = self.taken.load(Ordering::Relaxed).saturating_add(bytes);
+        self.most.store(most, Ordering::Relaxed);
     }
 
     /// Returns whether a read was refused.
@@ -45,7 +47,8 @@ impl Allowance {
 
     /// Takes `bytes`. False: they would exceed the allowance, and nothing is taken.
     fn take(&self, bytes: u64) -> bool {
-        let sum = |taken: u64| taken.checked_add(bytes).filter(|sum| *sum <= self.most);
+        let most = self.most.load(Ordering::Relaxed);
+        let sum = |taken: u64| taken.checked_add(bytes).filter(|sum| *sum <= most);
         let taken = self
             .taken
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, sum);
@@ -61,7 +64,7 @@ impl Allowance {
     }
 
     /// Returns `target` with this limit for what is read through it.
-    pub fn limit(self: &Arc<Self>, target: Arc<dyn Storage>) -> Arc<dyn Storage> {
+    pub fn over(self: &Arc<Self>, target: Arc<dyn Storage>) -> Arc<dyn Storage> {
         Arc::new(LimitedReads {
             allowance: Arc::clone(self),
             target,
@@ -75,8 +78,8 @@ struct LimitedReads {
     target: Arc<dyn Storage>,
 }
 
-fn refused(allowance: &Allowance, key: &str, target: &str) -> TargetError {
-    let why = format!("this command may fetch {} bytes", allowance.most);
+fn refused(key: &str, target: &str) -> TargetError {
+    let why = "it is more than this command may fetch";
     TargetError::new("get", key, target, ErrorKind::Permanent, why)
 }
 
@@ -84,7 +87,7 @@ impl LimitedReads {
     fn take(&self, key: &str, bytes: u64) -> Result<(), TargetError> {
         match self.allowance.take(bytes) {
             true => Ok(()),
-            false => Err(refused(&self.allowance, key, self.label())),
+            false => Err(refused(key, self.label())),
         }
     }
 }
@@ -158,6 +161,10 @@ impl Storage for LimitedReads {
         self.target.get_range(key, range).await
     }
 
+    fn has_ranges(&self) -> bool {
+        self.target.has_ranges()
+    }
+
     async fn stream(
         &self,
         key: &str,
@@ -168,7 +175,7 @@ impl Storage for LimitedReads {
         let (key, label) = (key.to_owned(), self.label().to_owned());
         let limited = pieces.map(move |piece| match piece {
             Ok(piece) if !allowance.take(piece.len() as u64) => {
-                Err(refused(&allowance, &key, &label))
+                Err(refused(&key, &label))
             }
             piece => piece,
         });
@@ -197,5 +204,32 @@ impl Storage for LimitedReads {
 
     async fn free_reserve(&self, host: &str) -> Result<bool, TargetError> {
         self.target.free_reserve(host).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::{TargetSpec, open};
+
+    #[tokio::test]
+    async fn no_read_begins_that_would_exceed_the_allowance() {
+        let target = open(&TargetSpec::from_url("memory://")).unwrap();
+        let body = Body::Bytes(Bytes::from(vec![1; 100]));
+        target.put("h/a", body, PutMode::Create).await.unwrap();
+        let allowance = Allowance::unlimited();
+        let limited = allowance.over(target);
+        assert_eq!(limited.get("h/a", 1000).await.unwrap().len(), 100);
+        allowance.limit_from_now(150);
+        // An object counts with its own size, but must be sure to fit.
+        limited.get("h/a", 100).await.unwrap();
+        limited.get_range("h/a", 0..40).await.unwrap();
+        assert!(!allowance.is_exceeded());
+        assert!(limited.get_range("h/a", 0..11).await.is_err());
+        assert!(allowance.is_exceeded());
+        limited.get_range("h/a", 0..10).await.unwrap();
+        let mut pieces = limited.stream("h/a", 0).await.unwrap();
+        assert!(pieces.next().await.unwrap().is_err());
+        assert_eq!(limited.list("h/").await.unwrap().len(), 1);
     }
 }

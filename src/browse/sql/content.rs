@@ -11,60 +11,44 @@ use tokio::runtime::Runtime;
 use super::SnapshotDatabase;
 use super::error::ContentReadError;
 use crate::base::sqlite::PageSource;
-use crate::format::index::Extent;
-use crate::repository::{ArchiveTable, HostFolder};
-use crate::restore::open::Identities;
-use crate::restore::{RangeReader, RangeReaderOptions};
+use crate::browse::ContentSource;
+use crate::repository::ArchiveTable;
+use crate::restore::RangeReader;
 use crate::storage::Allowance;
 
 /// A database in archives on a target.
 pub struct SealedDatabase {
     reader: RangeReader,
     table: ArchiveTable,
-    extents: Vec<Extent>,
+    source: ContentSource,
     /// The position at which each extent begins.
     starts: Vec<u64>,
-    bytes: u64,
     allowance: Arc<Allowance>,
-    most_bytes: u64,
-    target: String,
     runtime: Runtime,
 }
 
 impl SealedDatabase {
-    /// Returns the database whose content is `extents`, in archives of `table`. At most
-    /// `most_bytes` are fetched.
+    /// Returns the database whose content is `source`, in archives of `table`. `allowance` is that
+    /// of the reader's target.
     pub fn new(
-        folder: HostFolder,
-        identities: Arc<Identities>,
-        options: RangeReaderOptions,
-        stored: (ArchiveTable, Vec<Extent>),
-        most_bytes: u64,
+        reader: RangeReader,
+        table: ArchiveTable,
+        source: ContentSource,
+        allowance: Arc<Allowance>,
         runtime: Runtime,
     ) -> Self {
-        let (table, extents) = stored;
-        let mut bytes: u64 = 0;
-        let starts = extents.iter().map(|extent| {
-            let start = bytes;
-            bytes += extent.length;
+        let mut end: u64 = 0;
+        let starts = source.extents.iter().map(|extent| {
+            let start = end;
+            end = end.saturating_add(extent.length);
             start
         });
-        let starts = starts.collect();
-        let target = folder.target.label().to_owned();
-        let allowance = Allowance::new(most_bytes);
-        let folder = HostFolder {
-            target: allowance.limit(folder.target),
-            host: folder.host,
-        };
         Self {
-            reader: RangeReader::new(folder, identities, options),
+            starts: starts.collect(),
+            reader,
             table,
-            extents,
-            starts,
-            bytes,
+            source,
             allowance,
-            most_bytes,
-            target,
             runtime,
         }
     }
@@ -75,7 +59,7 @@ impl SealedDatabase {
         let first = first.saturating_sub(1);
         let end = self.starts.partition_point(|start| *start < range.end);
         let (Some(start), Some(extents)) =
-            (self.starts.get(first), self.extents.get(first..end))
+            (self.starts.get(first), self.source.extents.get(first..end))
         else {
             return Ok(Vec::new());
         };
@@ -84,13 +68,12 @@ impl SealedDatabase {
         let read = self
             .runtime
             .block_on(async { tokio::time::timeout(left, read).await });
-        let target = || self.target.clone();
+        let target = || self.reader.folder().target.label().to_owned();
         match read {
             Ok(Ok(bytes)) => Ok(bytes),
-            Ok(Err(_)) if self.allowance.is_exceeded() => Err(ContentReadError::TooMuch {
-                most_bytes: self.most_bytes,
-                target: target(),
-            }),
+            Ok(Err(_)) if self.allowance.is_exceeded() => {
+                Err(ContentReadError::TooMuch { target: target() })
+            }
             Ok(Err(error)) => Err(error.into()),
             Err(_) => Err(ContentReadError::Late {
                 target: target(),
@@ -142,7 +125,7 @@ impl PageSource for SnapshotDatabase {
 
     fn bytes(&self) -> u64 {
         match self {
-            Self::Sealed(sealed) => sealed.bytes,
+            Self::Sealed(sealed) => sealed.source.bytes,
             Self::Local(local) => local.bytes,
         }
     }

@@ -4,7 +4,6 @@ use std::io;
 use std::time::Duration;
 
 use crate::base::sqlite::PagedQueryError;
-use crate::base::units::size;
 use crate::restore::RangeError;
 
 /// Why content of a database cannot be read.
@@ -14,10 +13,8 @@ pub enum ContentReadError {
     #[error(transparent)]
     Range(#[from] RangeError),
     /// The query would fetch more than it may.
-    #[error("the query needs more than the {} that it may fetch from {target}", size(*.most_bytes))]
+    #[error("the query needs more of {target} than it may fetch")]
     TooMuch {
-        /// The most bytes that may be fetched.
-        most_bytes: u64,
         /// The target's label.
         target: String,
     },

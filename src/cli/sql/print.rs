@@ -50,9 +50,17 @@ pub(super) fn print(
     }
 }
 
+/// Runs a statement that returns no rows, which may fail.
+fn exhaust(rows: &mut Rows<'_>) -> Result<(), Failure> {
+    for row in rows {
+        row?;
+    }
+    Ok(())
+}
+
 fn print_table(columns: &[String], rows: &mut Rows<'_>) -> Result<(), Failure> {
     if columns.is_empty() {
-        return Ok(());
+        return exhaust(rows);
     }
     let cells = |row: Vec<SqlValue>| row.iter().map(cell).collect::<Vec<_>>();
     let names = columns.iter().map(|name| visible_in_line(name).into_owned());
@@ -107,7 +115,7 @@ fn cell(value: &SqlValue) -> String {
 
 fn print_csv(columns: &[String], rows: &mut Rows<'_>) -> Result<(), Failure> {
     if columns.is_empty() {
-        return Ok(());
+        return exhaust(rows);
     }
     // A program reads the bytes as they are; a terminal would obey some of them.
     let is_terminal = std::io::stdout().is_terminal();
