@@ -3,4 +3,4 @@
 mod content;
 pub mod sql;
 
-pub use content::{ContentError, ContentSource, copy_content, is_binary};
+pub use content::{CopyContentError, StoredContent, copy_content, is_binary};

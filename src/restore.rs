@@ -20,6 +20,7 @@ mod plan;
 mod range_reader;
 mod read_index;
 mod report;
+mod split_jobs;
 mod wrong_identity;
 
 use std::collections::BTreeMap;
@@ -39,9 +40,11 @@ use crate::format::signature::Trust;
 use crate::repository::HostFolder;
 use cold_storage::NeededArchives;
 use extract::{Destination, Extracted, Extraction};
+use fetch_parts::fetch_parts;
 use open::Identities;
 use plan::{ArchiveJob, Contents};
 use read_index::fetch_index;
+use split_jobs::{SplitJobs, planned_bytes};
 use wrong_identity::NeededRecipients;
 
 pub use check_record::{RecordDifferences, check_record};
@@ -57,6 +60,9 @@ pub use range_reader::{RangeError, RangeReader, RangeReaderOptions};
 pub use read_index::{read_header, read_index, read_index_by};
 pub use report::RestoreReport;
 pub use wrong_identity::WrongIdentity;
+
+/// Most memory for decrypted frames of archives of which only parts are fetched.
+const PARTS_MEMORY_BYTES: u64 = 64 << 20;
 
 /// A restore that is decided and has not begun.
 pub struct RestorePlan {
@@ -80,7 +86,7 @@ pub struct RestorePlan {
     pub bytes: u64,
     /// Archives to fetch.
     pub archives: u64,
-    /// Ciphertext to fetch.
+    /// Ciphertext to fetch, about.
     pub fetch_bytes: u64,
     /// Oddities of the folder that do not forbid this restore.
     pub findings: Vec<String>,
@@ -203,7 +209,7 @@ async fn plan_to(
         files: contents.files,
         bytes: contents.bytes,
         archives: contents.jobs.len() as u64,
-        fetch_bytes: contents.fetch_bytes(),
+        fetch_bytes: planned_bytes(&contents.jobs, folder.target.has_ranges()),
         findings: chain.findings.iter().map(ToString::to_string).collect(),
         index_bytes,
         devices: request.devices,
@@ -256,7 +262,7 @@ pub async fn execute(
         identities: &plan.identities,
         progress: &progress,
     };
-    let (extraction, damaged) = archives.fetch_into(extraction, jobs, &plan.to).await?;
+    let (extraction, fetched) = archives.fetch_into(extraction, jobs, &plan.to).await?;
     progress.report(&ProgressEvent::StageStarted {
         stage: Stage::Finishing,
         subject: None,
@@ -267,6 +273,7 @@ pub async fn execute(
         from: plan.from,
         to: plan.to.clone(),
     };
+    let damaged = fetched.damaged;
     let extracted = blocking(move || complete(extraction, damaged, goal)).await??;
     Ok(RestoreReport {
         snapshot: plan.snapshot,
@@ -278,7 +285,7 @@ pub async fn execute(
         entries: plan.entries,
         files: plan.files,
         bytes: plan.bytes,
-        fetched_bytes: plan.fetch_bytes.saturating_add(plan.index_bytes),
+        fetched_bytes: fetched.bytes.saturating_add(plan.index_bytes),
         databases: extracted.databases,
         unchecked: extracted.unchecked,
         findings: plan.findings,
@@ -302,27 +309,46 @@ struct ArchiveSource<'a> {
 }
 
 impl ArchiveSource<'_> {
-    /// Fetches the archives of `jobs` into `extraction`, which goes to `to`. Returns it with the
-    /// archives that could not be read.
+    /// Fetches the archives of `jobs` into `extraction`, which goes to `to`: of those of which
+    /// little is needed, only that. Returns it with what was fetched.
     async fn fetch_into(
         &self,
         extraction: Extraction,
         mut jobs: Vec<ArchiveJob>,
         to: &Path,
-    ) -> Result<(Extraction, Vec<Damaged>), RestoreError> {
+    ) -> Result<(Extraction, FetchedArchives), RestoreError> {
         let needed = NeededArchives::by(&jobs);
         let recipients = NeededRecipients::of(&jobs, self.recipient_sets);
         // The sooner a database is complete, the more of its check runs beside the other archives.
         jobs.sort_by_key(|job| !extraction.has_database(job));
         let sink = || extraction.sink();
-        let damaged = fetch::fetch(self.folder, jobs, self.identities, self.progress, &sink).await;
+        let split = SplitJobs::of(jobs, self.folder.target.has_ranges());
+        let whole_bytes = plan::fetch_bytes(&split.whole);
+        let options = RangeReaderOptions {
+            cache_dir: None,
+            cache_bytes: 0,
+            memory_bytes: PARTS_MEMORY_BYTES,
+        };
+        let identities = Arc::clone(self.identities);
+        let reader = RangeReader::new(self.folder.clone(), identities, options);
+        let parts = fetch_parts(&reader, split.parts, &**self.progress, &sink);
+        let whole = fetch::fetch(
+            self.folder,
+            split.whole,
+            self.identities,
+            self.progress,
+            &sink,
+        );
+        let (mut damaged, more) = futures::future::join(whole, parts).await;
+        damaged.extend(more);
+        let bytes = whole_bytes.saturating_add(reader.fetched_bytes());
         let error = if damaged.iter().any(Damaged::is_frozen) {
             RestoreError::Frozen(needed.frozen(self.folder).await)
         } else if let Some(wrong) = recipients.explain(self.stamp, &damaged, self.identities) {
             RestoreError::WrongIdentity(wrong)
         } else {
             match fetch::without_local_failures(damaged) {
-                Ok(damaged) => return Ok((extraction, damaged)),
+                Ok(damaged) => return Ok((extraction, FetchedArchives { damaged, bytes })),
                 Err(source) => RestoreError::NotMade {
                     to: to.to_path_buf(),
                     source,
@@ -333,6 +359,14 @@ impl ArchiveSource<'_> {
         blocking(move || drop(extraction)).await?;
         Err(error)
     }
+}
+
+/// What became of the archives of a restore.
+struct FetchedArchives {
+    /// Those that could not be read.
+    damaged: Vec<Damaged>,
+    /// Ciphertext that was fetched.
+    bytes: u64,
 }
 
 /// What is to become of an extraction.

@@ -17,7 +17,7 @@ const READ_AHEAD: usize = 2;
 
 /// Where the content of a file is.
 #[derive(Debug, Clone)]
-pub struct ContentSource {
+pub struct StoredContent {
     /// Its runs of bytes in archives, and its holes.
     pub extents: Vec<Extent>,
     /// Bytes.
@@ -26,7 +26,7 @@ pub struct ContentSource {
     pub blake3: Option<Hash>,
 }
 
-impl ContentSource {
+impl StoredContent {
     /// Returns the source of a file's content.
     pub fn of(entry: &EntryRef<'_>) -> Self {
         Self {
@@ -39,7 +39,7 @@ impl ContentSource {
 
 /// Why a file's content was not copied, or is not what the index says.
 #[derive(Debug, thiserror::Error)]
-pub enum ContentError {
+pub enum CopyContentError {
     /// It could not be read.
     #[error(transparent)]
     Read(#[from] RangeError),
@@ -69,18 +69,14 @@ pub enum ContentError {
 pub async fn copy_content(
     reader: &RangeReader,
     table: &ArchiveTable,
-    source: &ContentSource,
+    source: &StoredContent,
     range: Range<u64>,
     write: &mut (dyn FnMut(&[u8]) -> io::Result<()> + Send),
-) -> Result<u64, ContentError> {
+) -> Result<u64, CopyContentError> {
     let (start, end) = (range.start.min(source.bytes), range.end.min(source.bytes));
     let starts = (start..end).step_by(WINDOW_BYTES as usize);
     let windows = starts.map(|at| at..end.min(at + WINDOW_BYTES));
-    let reads = windows.map(async |window| {
-        let expected = window.end - window.start;
-        let read = reader.read_content(table, &source.extents, window).await;
-        read.map(|bytes| (bytes, expected))
-    });
+    let reads = windows.map(|window| read_window(reader, table, source, window));
     let mut windows = futures::stream::iter(reads).buffered(READ_AHEAD);
     let is_whole = start == 0 && end == source.bytes;
     let (mut hasher, mut copied) = (blake3::Hasher::new(), 0);
@@ -91,7 +87,7 @@ pub async fn copy_content(
         write(&bytes)?;
         copied += bytes.len() as u64;
         if bytes.len() as u64 != expected {
-            return Err(ContentError::Size {
+            return Err(CopyContentError::Size {
                 found: start + copied,
                 expected: source.bytes,
             });
@@ -100,10 +96,22 @@ pub async fn copy_content(
     let found = Hash(*hasher.finalize().as_bytes());
     match source.blake3 {
         Some(expected) if is_whole && found != expected => {
-            Err(ContentError::Hash { found, expected })
+            Err(CopyContentError::Hash { found, expected })
         }
         _ => Ok(copied),
     }
+}
+
+/// Returns a part of a file, and how many bytes it should have.
+async fn read_window(
+    reader: &RangeReader,
+    table: &ArchiveTable,
+    source: &StoredContent,
+    window: Range<u64>,
+) -> Result<(Vec<u8>, u64), RangeError> {
+    let expected = window.end - window.start;
+    let read = reader.read_content(table, &source.extents, window).await;
+    Ok((read?, expected))
 }
 
 /// Whether a terminal would not show `bytes`, a part of a file, as they are meant: they are not

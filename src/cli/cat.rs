@@ -18,7 +18,7 @@ use super::target_args::RemoteArgs;
 use super::{Context, ls};
 use crate::base::progress::Stage;
 use crate::base::snapshot_choice::SnapshotChoice;
-use crate::browse::{ContentError, ContentSource, copy_content, is_binary};
+use crate::browse::{CopyContentError, StoredContent, copy_content, is_binary};
 use crate::config::parse_size;
 use crate::format::index::{EntryList, EntryType};
 use crate::jobs::context::{FrontEnd as _, runtime};
@@ -114,7 +114,7 @@ impl CatArgs {
 }
 
 /// Returns where the content of the file at `path` is.
-pub(super) fn source_of(entries: &EntryList, path: &[u8]) -> Result<ContentSource, Failure> {
+pub(super) fn source_of(entries: &EntryList, path: &[u8]) -> Result<StoredContent, Failure> {
     let Some(entry) = entries.find(path) else {
         let mut paths = entries.iter().map(|entry| entry.path.to_vec());
         return Err(ls::no_such_path(path, &mut paths));
@@ -124,11 +124,11 @@ pub(super) fn source_of(entries: &EntryList, path: &[u8]) -> Result<ContentSourc
         Err(Failure::from_error(text).hint(hint))
     };
     match entry.kind {
-        EntryType::File => Ok(ContentSource::of(&entry)),
+        EntryType::File => Ok(StoredContent::of(&entry)),
         EntryType::Hardlink => {
             let first = entry.target.and_then(|target| entries.find(target));
             let first = first.filter(|first| first.kind == EntryType::File);
-            first.map(|first| ContentSource::of(&first)).ok_or_else(|| {
+            first.map(|first| StoredContent::of(&first)).ok_or_else(|| {
                 Failure::from_error(format!("{} is a hard link to nothing", printable(path)))
             })
         }
@@ -150,11 +150,11 @@ pub(super) fn source_of(entries: &EntryList, path: &[u8]) -> Result<ContentSourc
     }
 }
 
-fn not_copied(error: ContentError, path: &[u8]) -> Failure {
+fn not_copied(error: CopyContentError, path: &[u8]) -> Failure {
     let path = printable(path);
     match error {
-        ContentError::Write(error) => error.into(),
-        ContentError::Read(error) => {
+        CopyContentError::Write(error) => error.into(),
+        CopyContentError::Read(error) => {
             let hint = error.is_damage().then_some(
                 "try another target, or an older snapshot; `sealift verify --data` finds all damage",
             );
@@ -181,7 +181,7 @@ fn not_copied(error: ContentError, path: &[u8]) -> Failure {
 struct CatError {
     path: String,
     #[source]
-    source: ContentError,
+    source: CopyContentError,
 }
 
 /// The standard output. A terminal gets only text.

@@ -4,9 +4,11 @@
 //! itself under the key in the archive's head, which the signed table binds, and each file is
 //! compared with its own BLAKE3 as always.
 
+use std::io;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
 use futures::StreamExt as _;
 
 use super::fetch::{ArchiveError, Damaged, Sink};
@@ -50,14 +52,25 @@ async fn fetch_one(
 ) -> Result<(), ArchiveError> {
     let pieces: Vec<(Piece, Range<u64>)> = job.pieces.iter().flat_map(windows).collect();
     for batch in batches(&pieces) {
+        let batch = batch.to_vec();
         let ranges = batch.iter().map(|(_, range)| range.clone()).collect();
         let read = reader.read_ranges(&job.row, ranges).await;
         let parts = read.map_err(|error| archive_error(error, job))?;
-        for ((piece, range), bytes) in batch.iter().zip(parts) {
-            let at = range.start - piece.tar_offset;
-            let written = sink.write(piece, at, &bytes);
-            written.map_err(ArchiveError::Write)?;
-        }
+        // A disk may take its time, and the threads of the runtime serve targets.
+        let writing = tokio::task::spawn_blocking(move || {
+            let written = write(&mut *sink, &batch, &parts);
+            (sink, written)
+        });
+        let (back, written) = writing.await.map_err(|_| ArchiveError::Stopped)?;
+        written.map_err(ArchiveError::Write)?;
+        sink = back;
+    }
+    Ok(())
+}
+
+fn write(sink: &mut dyn Sink, batch: &[(Piece, Range<u64>)], parts: &[Bytes]) -> io::Result<()> {
+    for ((piece, range), bytes) in batch.iter().zip(parts) {
+        sink.write(piece, range.start - piece.tar_offset, bytes)?;
     }
     Ok(())
 }

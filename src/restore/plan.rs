@@ -90,13 +90,6 @@ pub(crate) struct Contents {
     pub stored_bytes: u64,
 }
 
-impl Contents {
-    /// Returns the bytes of ciphertext to fetch.
-    pub(crate) fn fetch_bytes(&self) -> u64 {
-        fetch_bytes(&self.jobs)
-    }
-}
-
 /// Returns the bytes of ciphertext of all `jobs`.
 pub(crate) fn fetch_bytes(jobs: &[ArchiveJob]) -> u64 {
     let sizes = jobs.iter().map(|job| job.row.bytes);

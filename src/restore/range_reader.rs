@@ -210,11 +210,12 @@ impl RangeReader {
         let mut rows: Vec<&ArchiveRow> = pieces.iter().map(|piece| piece.row).collect();
         rows.sort_by_key(|row| row.id);
         rows.dedup_by_key(|row| row.id);
-        let opened = rows.into_iter().map(async |row| {
-            let opened = self.loader.open(row).await?;
-            Ok::<_, RangeError>((row.id, opened))
-        });
-        let opened = futures::stream::iter(opened).buffered(OPENED_AT_ONCE);
+        // Futures of a closure would not be `Send` for every lifetime.
+        let mut openings = Vec::new();
+        for row in rows {
+            openings.push(self.open(row));
+        }
+        let opened = futures::stream::iter(openings).buffered(OPENED_AT_ONCE);
         let opened: HashMap<ArchiveId, Arc<OpenedArchive>> = opened.try_collect().await?;
         let mut slices = Vec::new();
         for piece in pieces {
@@ -238,7 +239,10 @@ impl RangeReader {
         let most = (self.memory_bytes / BATCH_SHARE / PART_BYTES).max(1) as usize;
         let frames = slices.chunk_by(|a, b| a.is_same_frame(b));
         let frames: Vec<&[FrameSlice]> = frames.collect();
-        let batches = frames.chunks(most).map(|batch| self.load_batch(batch));
+        let mut batches = Vec::new();
+        for batch in frames.chunks(most) {
+            batches.push(self.load_batch(batch));
+        }
         let mut batches = futures::stream::iter(batches).buffered(BATCHES_AT_ONCE);
         while let Some(batch) = batches.try_next().await? {
             for (slice, frame) in batch {
@@ -263,19 +267,31 @@ impl RangeReader {
             (Some(a), Some(b)) => Arc::ptr_eq(&a.opened, &b.opened),
             _ => false,
         });
-        let loads = archives.map(async |frames| {
-            let Some(first) = frames.first().and_then(|slices| slices.first()) else {
-                return Ok(Vec::new());
-            };
-            let wants: Vec<FrameWant> = frames.iter().filter_map(|one| want_of(one)).collect();
-            let loaded = self.loader.frames(&first.opened, &wants).await?;
-            let slices = frames.iter().flat_map(|slices| slices.iter());
-            let found =
-                slices.filter_map(|slice| Some((slice, loaded.get(&slice.number)?.clone())));
-            Ok::<_, RangeError>(found.collect())
-        });
+        let mut loads = Vec::new();
+        for frames in archives {
+            loads.push(self.load_frames(frames));
+        }
         let loaded: Vec<Vec<_>> = futures::future::try_join_all(loads).await?;
         Ok(loaded.into_iter().flatten().collect())
+    }
+
+    /// Loads frames of one archive.
+    async fn load_frames<'a>(
+        &self,
+        frames: &[&'a [FrameSlice]],
+    ) -> Result<Vec<(&'a FrameSlice, Bytes)>, RangeError> {
+        let Some(first) = frames.first().and_then(|slices| slices.first()) else {
+            return Ok(Vec::new());
+        };
+        let wants: Vec<FrameWant> = frames.iter().filter_map(|one| want_of(one)).collect();
+        let loaded = self.loader.frames(&first.opened, &wants).await?;
+        let slices = frames.iter().flat_map(|slices| slices.iter());
+        let found = slices.filter_map(|slice| Some((slice, loaded.get(&slice.number)?.clone())));
+        Ok(found.collect())
+    }
+
+    async fn open(&self, row: &ArchiveRow) -> Result<(ArchiveId, Arc<OpenedArchive>), RangeError> {
+        Ok((row.id, self.loader.open(row).await?))
     }
 }
 

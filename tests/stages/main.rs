@@ -18,5 +18,6 @@ mod format;
 mod many_snapshots;
 mod packer;
 mod producer;
+mod range_reader;
 mod restore;
 mod retention;

@@ -33,6 +33,9 @@ pub(super) struct BlockCache {
     written: AtomicU64,
     /// Numbers the temporary files of this process.
     temporaries: AtomicU64,
+    /// Held while blocks are changed, which are read before: threads would undo each other's work.
+    /// Another process may, and then something is fetched again.
+    changing: Mutex<()>,
     /// Why the last write failed.
     trouble: Mutex<Option<String>>,
 }
@@ -47,6 +50,7 @@ impl BlockCache {
             // The first write counts what is there.
             written: AtomicU64::new(u64::MAX / 2),
             temporaries: AtomicU64::new(0),
+            changing: Mutex::default(),
             trouble: Mutex::default(),
         })
     }
@@ -103,6 +107,7 @@ impl BlockCache {
     }
 
     fn put_blocks(&self, archive: &Hash, range: &Range<u64>, bytes: &[u8]) -> io::Result<()> {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let dir = self.dir.make_dirs(self.folder(archive), 0o700)?;
         for (block, part) in blocks_of(range) {
             let start = block * BLOCK_BYTES;

@@ -19,6 +19,9 @@ const MOST_IN_RUN: usize = 4;
 /// What the beginning of a frame may compress worse than the whole of it, in bytes.
 const BEGINNING_SLACK: u64 = 96 << 10;
 
+/// The rest of a frame is left out if it has at least so many bytes.
+const WORTH_CUTTING: u64 = 128 << 10;
+
 /// A frame that is needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FrameWant {
@@ -45,7 +48,7 @@ impl RunFrame {
         let all = frame.compressed.end - frame.compressed.start;
         // The products fit: both factors have 24 bits or so.
         let share = all * want.needed / content.max(1) + BEGINNING_SLACK;
-        let is_cut = may_cut && want.needed * 4 <= content * 3 && share < all;
+        let is_cut = may_cut && share + WORTH_CUTTING <= all;
         let bytes = if is_cut { share } else { all };
         Self {
             want,
@@ -244,7 +247,7 @@ mod tests {
         };
         assert_eq!(cut(4096, true), 1024 + BEGINNING_SLACK);
         assert_eq!(cut(4 << 20, true), (1 << 20) + BEGINNING_SLACK);
-        assert_eq!(cut(7 << 20, true), 2 << 20);
+        assert_eq!(cut((8 << 20) - 4096, true), 2 << 20);
         assert_eq!(cut(4096, false), 2 << 20);
     }
 }
