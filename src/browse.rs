@@ -12,6 +12,7 @@ pub mod mount;
 pub mod query;
 pub mod row_counts;
 pub mod snapshot_range;
+pub mod sql;
 pub mod tree;
 pub mod versions;
 

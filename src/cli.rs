@@ -56,6 +56,7 @@ mod setup_args;
 mod signer_check;
 mod snapshot;
 mod source;
+mod sql;
 mod stats;
 mod status;
 mod sync;
@@ -160,6 +161,8 @@ enum Command {
     Diff(diff::DiffArgs),
     /// Print files of a snapshot
     Cat(cat::CatArgs),
+    /// Query a database in a snapshot, without restoring it
+    Sql(sql::SqlArgs),
     /// Restore a snapshot from a target, and verify every file
     Restore(restore::RestoreArgs),
     /// Undo a restore in place, or list or clean up such restores
@@ -240,6 +243,7 @@ impl Command {
             | Self::Open(_)
             | Self::Prune(_)
             | Self::Restore(_)
+            | Self::Sql(_)
             | Self::Status(_)
             | Self::Sync(_)
             | Self::Verify(_)
@@ -263,6 +267,7 @@ impl Command {
             Self::Diff(args) => !args.identity.is_empty(),
             Self::List(args) => !args.identity.is_empty(),
             Self::Ls(args) => !args.identity.is_empty(),
+            Self::Sql(args) => !args.identity.is_empty(),
             Self::Verify(args) => !args.identity.is_empty(),
             Self::Prune(args) => !args.identity.is_empty(),
             Self::Catalog(catalog::CatalogCommand::Rebuild(args)) => !args.identity.is_empty(),
@@ -407,6 +412,7 @@ fn dispatch(context: &Context, command: Command) -> Result<Outcome, Failure> {
         Command::Backup(args) => backup::run(context, &args),
         Command::List(args) => list::run(context, &args),
         Command::Ls(args) => ls::run(context, &args),
+        Command::Sql(args) => sql::run(context, &args),
         Command::Cat(args) => cat::run(context, &args),
         Command::Find(args) => find::run(context, &args),
         Command::Versions(args) => versions::run(context, &args),

@@ -14,6 +14,7 @@
 //! every error as final for its run. Secrets come from the environment and the usual files, and no
 //! label or error carries one.
 
+mod allowance;
 mod contact;
 mod contract;
 mod environment;
@@ -46,6 +47,7 @@ mod throttle;
 mod url;
 mod via;
 
+pub use allowance::Allowance;
 pub use contract::{Body, Listed, PutMode, PutOutcome, Storage, Thaw};
 pub use environment::Environment;
 pub use error::{ErrorKind, Fault, OpenError, TargetError};

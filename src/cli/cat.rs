@@ -111,7 +111,7 @@ impl CatArgs {
 }
 
 /// Returns where the content of the file at `path` is.
-fn source_of(entries: &EntryList, path: &[u8]) -> Result<StoredContent, Failure> {
+pub(super) fn source_of(entries: &EntryList, path: &[u8]) -> Result<StoredContent, Failure> {
     let Some(entry) = entries.find(path) else {
         let mut paths = entries.iter().map(|entry| entry.path.to_vec());
         return Err(ls::no_such_path(path, &mut paths));

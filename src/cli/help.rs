@@ -30,7 +30,10 @@ const GROUPS: &[(&str, &[&str])] = &[
             "backup", "serve", "status", "runs", "list", "ls", "stats", "verify",
         ],
     ),
-    ("Looking", &["find", "versions", "diff", "cat", "mount"]),
+    (
+        "Looking",
+        &["find", "versions", "diff", "cat", "sql", "mount"],
+    ),
     ("Restore", &["restore", "rollback", "drill", "open"]),
     ("Keys", &["key", "remote"]),
     (

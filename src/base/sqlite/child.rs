@@ -23,7 +23,7 @@ use super::inspection::Depth;
 use super::message::{
     ARGUMENT, ChildAnswer, ChildWork, NamedFile, Request, Step, VARIABLE, Way, milliseconds,
 };
-use super::{place, query, vfs};
+use super::{paged, place, query, vfs};
 
 /// How long SQLite waits for a lock before we check the deadline.
 const BUSY_SLICE: Duration = Duration::from_millis(100);
@@ -36,6 +36,9 @@ pub(super) const SAFE_SQLITE: i32 = 3_054_001;
 ///
 /// Every answer goes to the parent. If the parent ends, this process ends.
 pub fn serve() -> bool {
+    if paged::serve() {
+        return true;
+    }
     let mut arguments = std::env::args_os().skip(1);
     if arguments.next().is_none_or(|first| first != ARGUMENT) {
         return false;

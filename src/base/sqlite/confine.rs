@@ -59,14 +59,36 @@ pub(super) enum Access {
 /// Without Landlock in the kernel, root confines itself by `chroot`; another user's process keeps
 /// its user's rights.
 pub(super) fn to_working_directory(access: Access) -> io::Result<()> {
-    let status = landlock(access).map_err(io::Error::other)?;
+    let status = landlock(Some(access)).map_err(io::Error::other)?;
     if status == RulesetStatus::NotEnforced && rustix::process::geteuid().is_root() {
         rustix::process::chroot(".")?;
     }
     Ok(())
 }
 
-fn landlock(access: Access) -> Result<RulesetStatus, landlock::RulesetError> {
+/// Restricts this process to the descriptors that it has: no file, no network.
+///
+/// Without Landlock in the kernel, root confines itself to the list of those descriptors; another
+/// user's process keeps its user's rights.
+pub(super) fn to_nothing() -> io::Result<()> {
+    let status = landlock(None).map_err(io::Error::other)?;
+    if status == RulesetStatus::NotEnforced && rustix::process::geteuid().is_root() {
+        rustix::process::chdir("/proc/self/fdinfo")?;
+        rustix::process::chroot(".")?;
+    }
+    Ok(())
+}
+
+/// Enforces the rules for this `access` to the working directory; `None`: no file at all.
+fn landlock(access: Option<Access>) -> Result<RulesetStatus, landlock::RulesetError> {
+    let rules = Ruleset::default()
+        .handle_access(AccessFs::from_all(RULES))?
+        .handle_access(AccessNet::from_all(RULES))?
+        .scope(Scope::from_all(RULES))?
+        .create()?;
+    let Some(access) = access else {
+        return Ok(rules.restrict_self()?.ruleset);
+    };
     let mut granted: BitFlags<AccessFs> = AccessFs::ReadFile | AccessFs::ReadDir;
     if access == Access::Write {
         granted |= AccessFs::WriteFile | AccessFs::Truncate;
@@ -74,11 +96,5 @@ fn landlock(access: Access) -> Result<RulesetStatus, landlock::RulesetError> {
     }
     // Its stdin is the working directory.
     let beneath = PathBeneath::new(rustix::stdio::stdin(), granted);
-    let rules = Ruleset::default()
-        .handle_access(AccessFs::from_all(RULES))?
-        .handle_access(AccessNet::from_all(RULES))?
-        .scope(Scope::from_all(RULES))?
-        .create()?
-        .add_rule(beneath)?;
-    Ok(rules.restrict_self()?.ruleset)
+    Ok(rules.add_rule(beneath)?.restrict_self()?.ruleset)
 }

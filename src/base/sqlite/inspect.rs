@@ -21,7 +21,7 @@ use crate::base::ids::Hash;
 pub(super) const MEMORY_BYTES: i64 = 256 << 20;
 /// Longest value that the check reads as a whole, in bytes. It reads only values in an index or
 /// under a constraint.
-const VALUE_BYTES: i32 = 128 << 20;
+pub(super) const VALUE_BYTES: i32 = 128 << 20;
 /// Instructions of the program that checks: enough for thousands of wide tables.
 const INSTRUCTIONS: i32 = 4 << 20;
 

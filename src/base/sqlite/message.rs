@@ -149,6 +149,10 @@ pub(crate) enum ChildAnswer {
     ClosedUp,
     /// The value that the query returned: null, a number or a text.
     Value { value: serde_json::Value },
+    /// The text of the query is not one statement.
+    NotOneStatement,
+    /// The statement would change the database.
+    Writes,
     /// The query did not return one value, but this.
     NotOneValue { what: String },
     /// The database stayed locked.

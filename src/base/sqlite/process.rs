@@ -6,7 +6,7 @@
 //! only.
 
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Write as _};
 use std::net::Shutdown;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -107,19 +107,34 @@ impl ChildProcess {
             file_bytes: task.file_bytes,
             work: task.work,
         };
-        let (socket, theirs) = UnixStream::pair()?;
         let copy_dir = match task.copy_dir {
             Some(place) => Stdio::from(place.dir().try_clone_to_owned()?),
             None => Stdio::null(),
         };
+        let dir = Stdio::from(task.place.dir().try_clone_to_owned()?);
+        Self::run(ARGUMENT, &serde_json::to_string(&request)?, dir, copy_dir)
+    }
+
+    /// Starts this program again with the hidden `argument`, and with `request` in its environment.
+    pub(super) fn launch(
+        argument: &str,
+        request: &str,
+        stdin: Stdio,
+        stderr: Stdio,
+    ) -> Result<Self, Silence> {
+        Self::run(argument, request, stdin, stderr).map_err(Silence::NotStarted)
+    }
+
+    fn run(argument: &str, request: &str, stdin: Stdio, stderr: Stdio) -> io::Result<Self> {
+        let (socket, theirs) = UnixStream::pair()?;
         let mut command = Command::new(program()?);
         command
-            .arg(ARGUMENT)
+            .arg(argument)
             .env_clear()
-            .env(VARIABLE, serde_json::to_string(&request)?)
-            .stdin(task.place.dir().try_clone_to_owned()?)
+            .env(VARIABLE, request)
+            .stdin(stdin)
             .stdout(OwnedFd::from(theirs))
-            .stderr(copy_dir)
+            .stderr(stderr)
             .process_group(0);
         // A program that needs this variable to start needs it in the child, too.
         if let Some(libraries) = std::env::var_os("LD_LIBRARY_PATH") {
@@ -150,19 +165,51 @@ impl ChildProcess {
             if searched > ANSWER_BYTES {
                 return Err(Silence::Unreadable);
             }
+            let bytes = self.receive(&mut buffer, deadline, allowed)?;
+            self.received.extend_from_slice(&buffer[..bytes]);
+        }
+    }
+
+    /// Returns how many bytes the child sent into `buffer` before `deadline`, which is `allowed`
+    /// after the start; at least one.
+    pub(super) fn receive(
+        &mut self,
+        buffer: &mut [u8],
+        deadline: Instant,
+        allowed: Duration,
+    ) -> Result<usize, Silence> {
+        loop {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Err(Silence::Late(allowed));
             }
             let read = self.socket.set_read_timeout(Some(left));
-            match read.and_then(|()| self.socket.read(&mut buffer)) {
+            match read.and_then(|()| self.socket.read(buffer)) {
                 Ok(0) => return Err(self.ended()),
-                Ok(bytes) => self.received.extend_from_slice(&buffer[..bytes]),
+                Ok(bytes) => return Ok(bytes),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                 Err(_) => return Err(self.ended()),
             }
         }
+    }
+
+    /// Sends `bytes` to the child, which must take them before `deadline`.
+    pub(super) fn send(&mut self, mut bytes: &[u8], deadline: Instant) -> Result<(), Silence> {
+        while !bytes.is_empty() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(Silence::Late(left));
+            }
+            let write = self.socket.set_write_timeout(Some(left));
+            match write.and_then(|()| self.socket.write(bytes)) {
+                Ok(sent) => bytes = &bytes[sent..],
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return Err(self.ended()),
+            }
+        }
+        Ok(())
     }
 
     /// Returns how the child ended, after it closed its end of the socket.

@@ -52,7 +52,12 @@ pub(super) fn shown(text: &str) -> String {
 
 /// Returns the error for a child that did not answer.
 pub(super) fn silent(silence: Silence, step: Step, place: &Place) -> SqliteError {
-    let why = match silence {
+    unchecked(step, place, silence_text(silence))
+}
+
+/// Returns why a child did not answer, for the operator.
+pub(super) fn silence_text(silence: Silence) -> String {
+    match silence {
         Silence::NotStarted(error) => format!("the process for it cannot be started: {error}"),
         Silence::Late(allowed) => format!("it took more than {:.1} s", allowed.as_secs_f32()),
         Silence::Ended { signal: Some(9) } => "the process for it was killed".to_owned(),
@@ -67,8 +72,7 @@ pub(super) fn silent(silence: Silence, step: Step, place: &Place) -> SqliteError
         Silence::Unreadable => {
             "the process for it sent an answer that is malformed or too long".to_owned()
         }
-    };
-    unchecked(step, place, why)
+    }
 }
 
 /// Returns the error that an answer reports.
@@ -137,6 +141,8 @@ pub(super) fn refused(
         | ChildAnswer::Checked { .. }
         | ChildAnswer::Copied { .. }
         | ChildAnswer::ClosedUp
+        | ChildAnswer::NotOneStatement
+        | ChildAnswer::Writes
         | ChildAnswer::Value { .. } => silent(Silence::Unreadable, step, place),
     }
 }

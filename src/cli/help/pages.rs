@@ -472,6 +472,20 @@ pub(in crate::cli) const PAGES: &[Page] = &[
         "everything that the snapshot has is restored, but it lacks something itself, or an attribute could not be kept; or a check fails that failed before",
     ),
     page(
+        "sql",
+        &[
+            (
+                "sealift sql latest db/app.db 'SELECT count(*) FROM users' --from usb --identity key.txt",
+                "Count rows of a database on a target, without restoring it",
+            ),
+            (
+                "sealift sql yesterday db/app.db 'PRAGMA integrity_check' --csv",
+                "Query a database in a snapshot on this host",
+            ),
+        ],
+        "",
+    ),
+    page(
         "rollback",
         &[
             (
