@@ -17,8 +17,8 @@ pub(super) struct UnitArgs {
     #[arg(long)]
     print: bool,
     /// agent; backup: one backup and its timer; recover: for interrupted restores, at boot; watch:
-    /// for a third machine, and its timer; drill: restores for proof on the key holder's machine, and
-    /// its timer
+    /// for a third machine, and its timer; drill: restores for proof on the key holder's machine,
+    /// and its timer
     #[arg(long, value_name = "NAME", value_enum, default_value = "agent")]
     name: UnitChoice,
     /// Only this part, without the name of its file

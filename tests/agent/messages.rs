@@ -17,8 +17,8 @@ const SCHEDULE: &str =
     "backup = \"0 * * * *\"\nverify = \"off\"\ncatch_up_targets = \"15m\"\ngrace = \"5h\"";
 /// While no backup succeeds, nothing looks at the targets, so this may begin and end in each step.
 const UNKNOWN: &str = "target_unknown";
-/// An hour in ten seconds.
-const RATE: f64 = 360.0;
+/// An hour in five seconds.
+const RATE: f64 = 720.0;
 
 struct Messages<'s> {
     scene: &'s Scene,
@@ -43,7 +43,8 @@ impl Messages<'_> {
         for message in &self.all()[self.seen..] {
             for (list, sign) in [("new", '+'), ("resolved", '-'), ("lasting", '~')] {
                 let findings = message[list].as_array().unwrap().iter();
-                edges.extend(findings.map(|one| format!("{sign}{}", one["code"].as_str().unwrap())));
+                edges
+                    .extend(findings.map(|one| format!("{sign}{}", one["code"].as_str().unwrap())));
             }
         }
         edges
@@ -111,14 +112,20 @@ fn each_begin_and_each_end_is_one_message() {
     let config = fs::read_to_string(at("c.toml")).unwrap();
     fs::write(at("c.toml"), config + &channel).unwrap();
     let mut agent = scene.serve();
-    let mut messages = Messages { scene: &scene, seen: 0 };
+    let mut messages = Messages {
+        scene: &scene,
+        seen: 0,
+    };
     // The first backup is due at once: it goes well, and nothing is sent.
     scene.wait_for_runs("backup", 1);
     messages.end_step("success", &[]);
 
     fs::write(at("broken"), "").unwrap();
     let red = messages.wait_for("+run_failed");
-    assert_eq!((&red["event"], &red["verdict"]["state"]), (&"red".into(), &"red".into()));
+    assert_eq!(
+        (&red["event"], &red["verdict"]["state"]),
+        (&"red".into(), &"red".into())
+    );
     fs::remove_file(at("broken")).unwrap();
     assert_eq!(messages.wait_for("-run_failed")["event"], "recovered");
     messages.end_step("a hook fails", &["+run_failed", "-run_failed"]);
@@ -137,11 +144,17 @@ fn each_begin_and_each_end_is_one_message() {
     kill_tree(pid);
     agent = scene.serve();
     messages.wait_for("-run_failed");
-    messages.end_step("agent and child are killed", &["+run_failed", "-run_failed"]);
+    messages.end_step(
+        "agent and child are killed",
+        &["+run_failed", "-run_failed"],
+    );
 
     fs::rename(at("second"), at("away")).unwrap();
     let amber = messages.wait_for("+target_behind");
-    assert_eq!((&amber["event"], &amber["new"][0]["target"]), (&"amber".into(), &"second".into()));
+    assert_eq!(
+        (&amber["event"], &amber["new"][0]["target"]),
+        (&"amber".into(), &"second".into())
+    );
     fs::rename(at("away"), at("second")).unwrap();
     messages.wait_for("-target_behind");
     messages.end_step("a target is away", &["+target_behind", "-target_behind"]);
@@ -149,10 +162,15 @@ fn each_begin_and_each_end_is_one_message() {
     // What the operator silences has ended for the channels, and its end is no message.
     fs::rename(at("second"), at("away")).unwrap();
     messages.wait_for("+target_behind");
-    scene.host.ok(&["ack", "target_behind", "--target", "second"]);
+    scene
+        .host
+        .ok(&["ack", "target_behind", "--target", "second"]);
     messages.wait_for("-target_behind");
     fs::rename(at("away"), at("second")).unwrap();
-    messages.end_step("a finding is acknowledged", &["+target_behind", "-target_behind"]);
+    messages.end_step(
+        "a finding is acknowledged",
+        &["+target_behind", "-target_behind"],
+    );
 
     let archive = files(&scene.host.folder().join("archives")).pop().unwrap();
     let sound = fs::read(&archive).unwrap();
@@ -179,7 +197,9 @@ fn each_begin_and_each_end_is_one_message() {
     messages.seen = 0;
     let edges = messages.edges();
     let unknown = |sign: char| {
-        let of = edges.iter().filter(|edge| **edge == format!("{sign}{UNKNOWN}"));
+        let of = edges
+            .iter()
+            .filter(|edge| **edge == format!("{sign}{UNKNOWN}"));
         of.count()
     };
     assert_eq!(unknown('+'), unknown('-'));

@@ -136,9 +136,15 @@ impl Scene {
         let mut command = within(own.get_program().to_str().unwrap());
         let anchor = self.anchor.as_secs_f64() + offset as f64;
         command.args(own.get_args()).env_clear();
-        command.envs(own.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.envs(
+            own.get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        );
         command
-            .env("SEALIFT_CLOCK", format!("{START}@{}@{anchor:.6}", self.rate))
+            .env(
+                "SEALIFT_CLOCK",
+                format!("{START}@{}@{anchor:.6}", self.rate),
+            )
             .current_dir(own.get_current_dir().unwrap())
             .stdin(Stdio::null())
             .stdout(Stdio::null());

@@ -232,9 +232,14 @@ fn a_monotonic_clock_that_jumps_neither_repeats_nor_loses_a_run() {
         return;
     }
     let mut end = 0.75;
-    for (number, offset) in [0, 10 * 86_400, -300, 40 * 86_400, 0].into_iter().enumerate() {
+    for (number, offset) in [0, 10 * 86_400, -300, 40 * 86_400, 0]
+        .into_iter()
+        .enumerate()
+    {
         let Some(agent) = scene.serve_in_other_time(offset) else {
-            println!("not tested: only root may have other monotonic clocks, with Linux 5.6 or newer");
+            println!(
+                "not tested: only root may have other monotonic clocks, with Linux 5.6 or newer"
+            );
             return;
         };
         if number == 0 {
@@ -245,7 +250,10 @@ fn a_monotonic_clock_that_jumps_neither_repeats_nor_loses_a_run() {
         scene.sleep_until(end);
         assert!(agent.stop().success());
         // It is stopped in the evening, and is there again before the next occurrence.
-        assert!(scene.day().floor() == end.floor(), "the machine is too busy");
+        assert!(
+            scene.day().floor() == end.floor(),
+            "the machine is too busy"
+        );
     }
     scene.wait_for_silence();
     let runs = scene.runs("backup");
@@ -258,7 +266,10 @@ fn a_monotonic_clock_that_jumps_neither_repeats_nor_loses_a_run() {
     let first = (days[0] - 0.25).ceil() as u32;
     let last = (end - 0.25).floor() as u32;
     let expected: Vec<u32> = (first..=last).collect();
-    let found: Vec<u32> = days[1..].iter().map(|day| (day - 0.25).floor() as u32).collect();
+    let found: Vec<u32> = days[1..]
+        .iter()
+        .map(|day| (day - 0.25).floor() as u32)
+        .collect();
     assert_eq!(found, expected, "{days:?}");
     let outcomes = runs.iter().filter_map(|row| row.end.as_ref());
     assert!(outcomes.clone().count() == runs.len());

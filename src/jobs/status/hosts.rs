@@ -199,8 +199,8 @@ fn too_old(stamp: Stamp, limits: WatcherLimits, now: DateTime<Utc>) -> Option<St
 }
 
 /// Returns the newest proof, and the problem that it is older than `most`, or that there is none.
-/// Nobody but the host and the key holder knows the salts of snapshots, so the witnesses of receipts
-/// are not checked; their signatures are.
+/// Only the host and the key holder know the salts of snapshots, so the signatures of receipts are
+/// checked here, and their witnesses are not.
 async fn newest_proof(
     folder: &HostFolder,
     chain: &Chain,
