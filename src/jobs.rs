@@ -12,6 +12,7 @@ pub(crate) mod check_config;
 pub(crate) mod choose;
 pub(crate) mod config_edit;
 pub(crate) mod context;
+pub(crate) mod credentials;
 pub(crate) mod drill;
 pub(crate) mod dry_run;
 pub(crate) mod error;

@@ -13,7 +13,7 @@ use super::verdict;
 use crate::base::snapshot_choice::SnapshotChoice;
 use crate::config::{Config, parse_duration};
 use crate::jobs::backup::report::{BackupReport, PushedTarget};
-use crate::jobs::backup::{self, BackupRequest, ExistingSnapshot, Hooks};
+use crate::jobs::backup::{self, BackupRequest, ExistingPushRequest, ExistingSnapshot, Hooks};
 use crate::jobs::catch_up;
 use crate::jobs::push::Resealing;
 use crate::jobs::run_report::PushedState;
@@ -40,12 +40,20 @@ pub(super) struct BackupRunArgs {
     #[command(flatten)]
     snapshot: BackupArgs,
     /// Show what would be taken and what the exclude patterns leave out; take and send nothing
-    #[arg(long)]
+    #[arg(long, conflicts_with = "wait")]
     dry_run: bool,
     /// Encrypt again what a former recipient can decrypt; from now on that recipient opens nothing
     /// new
     #[arg(long, conflicts_with = "dry_run")]
     reseal: bool,
+    #[command(flatten)]
+    wait: WaitArgs,
+    #[command(flatten)]
+    hooks: HookArgs,
+}
+
+#[derive(Debug, Args)]
+struct WaitArgs {
     /// Wait for another sealift that is at work, at most for TIME [default: 2h]
     #[arg(
         long,
@@ -53,11 +61,8 @@ pub(super) struct BackupRunArgs {
         num_args = 0..=1,
         default_missing_value = "2h",
         value_parser = parse_duration,
-        conflicts_with = "dry_run",
     )]
     wait: Option<Duration>,
-    #[command(flatten)]
-    hooks: HookArgs,
 }
 
 #[derive(Debug, Args)]
@@ -65,6 +70,13 @@ struct HookArgs {
     /// Do not run the commands of [hooks]
     #[arg(long)]
     no_hooks: bool,
+}
+
+impl WaitArgs {
+    /// Returns how long it waits; nothing without the option.
+    fn most(&self) -> Duration {
+        self.wait.unwrap_or_default()
+    }
 }
 
 impl HookArgs {
@@ -91,7 +103,16 @@ pub(super) struct PushArgs {
     #[arg(long, value_name = "NAME", requires = "spooled")]
     target: Vec<String>,
     #[command(flatten)]
+    wait: WaitArgs,
+    #[command(flatten)]
     hooks: HookArgs,
+}
+
+impl PushArgs {
+    /// Whether it waits for another process.
+    pub(super) fn waits(&self) -> bool {
+        self.wait.wait.is_some()
+    }
 }
 
 impl BackupRunArgs {
@@ -102,7 +123,7 @@ impl BackupRunArgs {
 
     /// Whether it waits for another process.
     pub(super) fn waits(&self) -> bool {
-        self.wait.is_some()
+        self.wait.wait.is_some()
     }
 }
 
@@ -131,7 +152,7 @@ pub(super) fn run(context: &Context, args: &BackupRunArgs) -> Result<Outcome, Fa
             true => Resealing::FormerRecipients,
             false => Resealing::AsNeeded,
         },
-        wait: args.wait.unwrap_or_default(),
+        wait: args.wait.most(),
         ..args.snapshot.request()
     };
     let report = backup::run(&config, &request, context)?;
@@ -142,19 +163,24 @@ pub(super) fn push(context: &Context, args: &PushArgs) -> Result<Outcome, Failur
     let started = Instant::now();
     let config = context.load_config_of_schedule()?;
     if args.spooled {
-        return push_spooled(context, &config, &args.target);
+        return push_spooled(context, &config, args);
     }
     let which = match &args.dir {
         Some(dir) => ExistingSnapshot::Dir(dir.clone()),
         None => ExistingSnapshot::Chosen(args.stamp.clone()),
     };
-    let report = backup::push_existing(&config, &which, args.hooks.hooks(), context)?;
+    let request = ExistingPushRequest {
+        which: &which,
+        hooks: args.hooks.hooks(),
+        wait: args.wait.most(),
+    };
+    let report = backup::push_existing(&config, &request, context)?;
     conclude(context, report, started)
 }
 
 /// Sends what waits in the spool.
-fn push_spooled(context: &Context, config: &Config, only: &[String]) -> Result<Outcome, Failure> {
-    let report = catch_up::run(config, only, context)?;
+fn push_spooled(context: &Context, config: &Config, args: &PushArgs) -> Result<Outcome, Failure> {
+    let report = catch_up::run(config, &args.target, args.wait.most(), context)?;
     context.report_catch_up(&report);
     for note in &report.notes {
         context.note(format_args!("note: {note}"));

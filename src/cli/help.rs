@@ -1,6 +1,6 @@
 //! Help: the commands in groups, two examples and the exit codes of each, and topics.
 //!
-//! clap renders every page. What it does not know is in tables: [`GROUPS`], [`pages::PAGES`] and
+//! clap renders every page. What it does not know is in tables: [`GROUPS`], [`pages::all`] and
 //! [`reference`], from which the manual pages are made too.
 
 pub(super) mod pages;

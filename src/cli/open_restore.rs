@@ -26,8 +26,12 @@ pub(super) fn require_none(context: &Context, command: &Command) -> Result<(), F
         return Ok(());
     };
     let state = &found.config.state;
-    let waits = matches!(command, Command::Backup(args) if args.waits());
-    // That restore holds the lock, for which the backup waits.
+    let waits = match command {
+        Command::Backup(args) => args.waits(),
+        Command::Push(args) => args.waits(),
+        _ => false,
+    };
+    // That restore holds the lock, for which these commands wait.
     if restores::is_running(state) && !waits {
         return Err(Failure::from_error(
             "a restore in place is running; wait for it to end",

@@ -1,6 +1,6 @@
 //! `pin`: keeps a snapshot regardless of the retention policy.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use clap::Args;
 use serde::Serialize;
@@ -21,6 +21,9 @@ pub(super) struct PinArgs {
         required_unless_present_any = ["remove", "list"],
     )]
     snapshot: Option<SnapshotChoice>,
+    /// A note about the pin, such as why
+    #[arg(long, value_name = "TEXT", requires = "snapshot")]
+    note: Option<String>,
     /// Unpin this snapshot, so that the policy decides on it again
     #[arg(long, value_name = "SNAPSHOT", value_parser = exact, conflicts_with = "snapshot")]
     remove: Option<SnapshotChoice>,
@@ -32,20 +35,36 @@ pub(super) struct PinArgs {
 /// The snapshots that are pinned after the run.
 #[derive(Debug, Serialize)]
 struct PinnedSnapshots<'a> {
-    pinned: &'a BTreeSet<Stamp>,
+    pinned: BTreeSet<&'a Stamp>,
+    notes: BTreeMap<&'a Stamp, &'a str>,
 }
 
 pub(super) fn run(context: &Context, args: &PinArgs) -> Result<Outcome, Failure> {
     let config = context.load_config()?;
     let change = match (&args.snapshot, &args.remove) {
-        (Some(choice), _) => PinChange::Add(choice.clone()),
+        (Some(choice), _) => PinChange::Add(choice.clone(), args.note.clone()),
         (None, Some(choice)) => PinChange::Remove(choice.clone()),
         (None, None) => PinChange::None,
     };
     let all = pin::run(&config, &change, context)?;
-    match context.json {
-        true => output::print_json(&PinnedSnapshots { pinned: &all })?,
-        false => all.iter().try_for_each(output::print_line)?,
+    let noted = all.iter();
+    let noted = noted.filter_map(|(stamp, note)| Some((stamp, note.as_deref()?)));
+    let pinned = PinnedSnapshots {
+        pinned: all.keys().collect(),
+        notes: noted.collect(),
+    };
+    if context.json {
+        output::print_json(&pinned)?;
+        return Ok(Outcome::Complete);
+    }
+    for stamp in &pinned.pinned {
+        match pinned.notes.get(stamp) {
+            Some(note) => {
+                let note = output::printable(note.as_bytes());
+                output::print_line(format_args!("{stamp}  {note}"))?;
+            }
+            None => output::print_line(stamp)?,
+        }
     }
     Ok(Outcome::Complete)
 }

@@ -6,7 +6,9 @@ use serde_json::json;
 use super::Context;
 use super::failure::{Failure, Outcome};
 use super::output;
+use super::receipt_signer;
 use crate::base::clock;
+use crate::config::DrillConfig;
 use crate::jobs::systemd_unit::{self, UnitFile, UnitName};
 
 #[derive(Debug, Args)]
@@ -15,7 +17,8 @@ pub(super) struct UnitArgs {
     #[arg(long)]
     print: bool,
     /// agent; backup: one backup and its timer; recover: for interrupted restores, at boot; watch:
-    /// for a third machine
+    /// for a third machine, and its timer; drill: restores for proof on the key holder's machine,
+    /// and its timer
     #[arg(long, value_name = "NAME", value_enum, default_value = "agent")]
     name: UnitChoice,
     /// Only this part, without the name of its file
@@ -29,6 +32,7 @@ enum UnitChoice {
     Backup,
     Recover,
     Watch,
+    Drill,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -45,6 +49,7 @@ impl UnitChoice {
             Self::Backup => UnitName::Backup,
             Self::Recover => UnitName::Recover,
             Self::Watch => UnitName::Watch,
+            Self::Drill => UnitName::Drill,
         }
     }
 }
@@ -60,18 +65,27 @@ impl PartChoice {
     }
 }
 
+/// Returns the configuration of this machine for drills.
+fn drill_config(context: &Context) -> Result<DrillConfig, Failure> {
+    receipt_signer::load_config(context)?.ok_or_else(|| {
+        Failure::usage("there is no configuration with [drill]").hint(
+            "drills belong on the key holder's machine: name its file with --config (docs/proof.md)",
+        )
+    })
+}
+
 pub(super) fn run(context: &Context, args: &UnitArgs) -> Result<Outcome, Failure> {
     // Printing is all that it can do, so `--print` says nothing new.
     let _ = args.print;
-    let config = match args.name {
-        UnitChoice::Watch => None,
-        _ => Some(context.load_config()?),
-    };
     let program = std::env::current_exe().map_err(|error| {
         Failure::from_error(format!("the path of this program is not known: {error}"))
     })?;
-    let name = args.name.unit();
-    let mut files = systemd_unit::files(name, config.as_ref(), &program, clock::now());
+    let (name, now) = (args.name.unit(), clock::now());
+    let mut files = match args.name {
+        UnitChoice::Watch => systemd_unit::files(name, None, &program, now),
+        UnitChoice::Drill => systemd_unit::drill_files(&drill_config(context)?, &program),
+        _ => systemd_unit::files(name, Some(&context.load_config()?), &program, now),
+    };
     if let Some(part) = args.part {
         files.retain(|file| part.is_of(file));
         if files.is_empty() {

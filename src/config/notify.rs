@@ -130,6 +130,19 @@ pub enum ChannelKind {
 }
 
 impl ChannelKind {
+    /// Returns the secrets of the channel.
+    pub fn secrets(&self) -> Vec<&SecretText> {
+        match self {
+            Self::Ntfy { url, token } => std::iter::once(url).chain(token).collect(),
+            Self::Webhook { url, token, secret } => {
+                std::iter::once(url).chain(token).chain(secret).collect()
+            }
+            Self::Email(mail) => std::iter::once(&mail.smtp).chain(&mail.password).collect(),
+            Self::Healthchecks { url, .. } => vec![url],
+            Self::Command(_) => Vec::new(),
+        }
+    }
+
     /// Returns the kind as the configuration names it.
     pub fn name(&self) -> &'static str {
         match self {

@@ -60,6 +60,7 @@ pub(crate) struct BackupRequest {
 }
 
 /// A snapshot directory to push.
+#[derive(Debug)]
 pub(crate) enum ExistingSnapshot {
     /// One of this host's.
     Chosen(SnapshotChoice),
@@ -94,17 +95,25 @@ pub(crate) fn run(
     })
 }
 
+/// A push of a snapshot directory that exists.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ExistingPushRequest<'a> {
+    pub(crate) which: &'a ExistingSnapshot,
+    pub(crate) hooks: Hooks,
+    /// How long it waits for another process that is at work.
+    pub(crate) wait: Duration,
+}
+
 /// Pushes a snapshot directory that exists.
 pub(crate) fn push_existing(
     config: &Config,
-    which: &ExistingSnapshot,
-    hooks: Hooks,
+    request: &ExistingPushRequest<'_>,
     front: &dyn FrontEnd,
 ) -> Result<BackupReport, JobError> {
     recorded(config, || {
-        let mut hooked = HookedRun::new(config, hooks, front);
-        let begun = Pusher::open(config, Duration::ZERO, front).and_then(|pusher| {
-            let snapshot = existing(config, which, front)?;
+        let mut hooked = HookedRun::new(config, request.hooks, front);
+        let begun = Pusher::open(config, request.wait, front).and_then(|pusher| {
+            let snapshot = existing(config, request.which, front)?;
             Ok((pusher.begun()?, snapshot))
         });
         let (mut pusher, snapshot) = match begun {

@@ -1,11 +1,12 @@
 //! Brings targets that are behind up to the newest snapshot, from the spool.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 
 use super::backup::report::PushedTarget;
-use super::context::{FrontEnd, open_catalog, open_state};
+use super::context::{FrontEnd, open_catalog, open_state_within};
 use super::error::JobError;
 use super::push::catch_up::{CatchUpRequest, catch_up};
 use super::push::waiting_snapshots;
@@ -72,17 +73,18 @@ fn behind(config: &Config, catalog: &Catalog) -> Result<Vec<String>, JobError> {
 }
 
 /// Sends what waits in the spool to the targets `only`, or to all if none is named. Takes no
-/// snapshot.
+/// snapshot. Waits at most `wait` for another process that is at work.
 pub(crate) fn run(
     config: &Config,
     only: &[String],
+    wait: Duration,
     front: &dyn FrontEnd,
 ) -> Result<CatchUpReport, JobError> {
     let unknown = only.iter().find(|name| config.target(name).is_none());
     if let Some(unknown) = unknown {
         return Err(no_such_target(config, unknown));
     }
-    let mut state = open_state(config, front)?;
+    let mut state = open_state_within(config, wait, front)?;
     let mut targets = Vec::new();
     for target in &config.targets {
         let has_published = state.catalog.has_published(&target.name)?;

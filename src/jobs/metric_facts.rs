@@ -7,12 +7,16 @@ use chrono::{DateTime, Utc};
 use serde::Deserialize;
 
 use super::error::JobError;
+use super::status::proof::proof_facts;
+use super::status::remembered_target::RememberedTarget;
+use super::status::shown::LookBook;
+use super::verdict::ProvenSnapshot;
 use crate::base::ids::{HostName, Stamp};
 use crate::base::own_process::ProcessFigures;
 use crate::base::process::is_running;
 use crate::config::Config;
 use crate::state::catalog::{Catalog, NewestPublication, ReadingSummary, StoredOnTarget};
-use crate::state::history::{History, NewestEnd, TargetLook};
+use crate::state::history::{History, NewestEnd};
 use crate::state::spool;
 
 /// The total of messages, by channel and outcome.
@@ -78,6 +82,8 @@ pub(crate) struct TargetFacts {
     pub(crate) sent_bytes: u64,
     pub(crate) verified_at: Option<DateTime<Utc>>,
     pub(crate) readings: ReadingSummary,
+    /// The newest good proof from it. `None`: there is none.
+    pub(crate) proof: Option<ProvenSnapshot>,
 }
 
 /// The last look at a target.
@@ -196,19 +202,24 @@ impl MetricSources<'_> {
     }
 
     fn targets(&self) -> Result<Vec<TargetFacts>, JobError> {
-        let looks = self.history.map(History::looks).transpose()?;
+        let looks = self.history.map(LookBook::read).transpose()?;
         let looks = looks.unwrap_or_default();
         let sent = self.history.map(History::sent_bytes).transpose()?;
         let sent: BTreeMap<String, u64> = sent.unwrap_or_default().into_iter().collect();
+        let mut proven = match self.history {
+            Some(history) => proof_facts(self.config, history, self.catalog)?.targets,
+            None => BTreeMap::new(),
+        };
         let mut targets = Vec::new();
         for target in &self.config.targets {
             let name = &target.name;
-            let look = looks.iter().find(|look| look.target == *name);
+            let look = looks.look(name);
+            let remembered = RememberedTarget::read(self.config, self.catalog, name)?;
             let mut facts = TargetFacts {
                 name: name.clone(),
                 published: None,
                 newest_stamp: None,
-                behind: 0,
+                behind: remembered.waiting.len() as u64,
                 stored: StoredOnTarget::default(),
                 look: look.map(|look| LookFacts {
                     at: look.looked_at,
@@ -217,20 +228,18 @@ impl MetricSources<'_> {
                 sent_bytes: sent.get(name).copied().unwrap_or_default(),
                 verified_at: None,
                 readings: ReadingSummary::default(),
+                proof: proven.remove(name).flatten(),
             };
             if let Some(catalog) = self.catalog {
-                let states = catalog.publications(name)?;
-                let snapshots = catalog.snapshots()?;
-                let lacks = snapshots
-                    .iter()
-                    .filter(|one| !states.contains_key(&one.known.core));
-                facts.behind = lacks.count() as u64;
                 facts.published = catalog.newest_publication(name)?;
                 facts.stored = catalog.stored_on(name)?;
                 facts.verified_at = catalog.verified_at(name)?;
                 facts.readings = catalog.reading_summary(name)?;
             }
-            facts.newest_stamp = newest_stamp(look, facts.published);
+            let shown = looks.shown(name).and_then(|shown| shown.newest);
+            let seen_at = look.and_then(|look| look.succeeded_at);
+            let seen = seen_at.zip(shown.map(|newest| newest.stamp));
+            facts.newest_stamp = newest_stamp(seen, facts.published);
             targets.push(facts);
         }
         Ok(targets)
@@ -281,25 +290,13 @@ impl MetricSources<'_> {
     }
 }
 
-/// The part of a look that metrics need.
-#[derive(Deserialize)]
-struct ShownPart {
-    newest: Option<ShownStamp>,
-}
-
-#[derive(Deserialize)]
-struct ShownStamp {
-    stamp: Stamp,
-}
-
-/// Returns the stamp of the newest snapshot on a target. What this host published there after the
-/// last look counts more than the look.
-fn newest_stamp(look: Option<&TargetLook>, published: Option<NewestPublication>) -> Option<Stamp> {
-    let shown = look.and_then(|look| {
-        let shown: ShownPart = serde_json::from_str(look.shown.as_deref()?).ok()?;
-        Some((look.succeeded_at?, shown.newest?.stamp))
-    });
-    match (shown, published) {
+/// Returns the stamp of the newest snapshot on a target: the last look showed `seen`, its time and
+/// that stamp. What this host published there after the look counts more than the look.
+fn newest_stamp(
+    seen: Option<(DateTime<Utc>, Stamp)>,
+    published: Option<NewestPublication>,
+) -> Option<Stamp> {
+    match (seen, published) {
         (Some((looked_at, stamp)), published) => match published {
             Some(published) if published.published_at > looked_at => Some(published.stamp),
             _ => Some(stamp),
@@ -368,32 +365,15 @@ mod tests {
             sequence: 2,
             published_at: at(510),
         };
-        let look = |second, shown: Option<String>| TargetLook {
-            target: "s3".to_owned(),
-            looked_at: at(second),
-            succeeded_at: shown.as_ref().map(|_| at(second)),
-            shown,
-            error: None,
-            failing_since: None,
-        };
-        let shown = |second| {
-            Some(format!(
-                "{{\"newest\":{{\"stamp\":\"{}\"}}}}",
-                stamp(second)
-            ))
-        };
-        for (look, expected) in [
+        for (seen, expected) in [
             (None, 500),
-            (Some(look(600, None)), 500),
-            (Some(look(600, Some("{}".to_owned()))), 500),
-            (Some(look(600, Some("[".to_owned()))), 500),
-            (Some(look(600, shown(100))), 100),
-            (Some(look(505, shown(100))), 500),
+            (Some((at(600), stamp(100))), 100),
+            (Some((at(505), stamp(100))), 500),
         ] {
-            let found = newest_stamp(look.as_ref(), Some(published));
-            assert_eq!(found, Some(stamp(expected)), "{look:?}");
+            let found = newest_stamp(seen, Some(published));
+            assert_eq!(found, Some(stamp(expected)), "{seen:?}");
         }
-        let only_shown = newest_stamp(Some(&look(600, shown(100))), None);
+        let only_shown = newest_stamp(Some((at(600), stamp(100))), None);
         assert_eq!(only_shown, Some(stamp(100)));
         assert_eq!(newest_stamp(None, None), None);
     }

@@ -1,6 +1,6 @@
 //! Pins and unpins snapshots of this host.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use super::context::{FrontEnd, open_catalog};
 use super::error::JobError;
@@ -13,32 +13,32 @@ use crate::state::pins;
 /// A change of the pins.
 #[derive(Debug, Clone)]
 pub(crate) enum PinChange {
-    /// Keep this snapshot.
-    Add(SnapshotChoice),
+    /// Keep this snapshot. The note replaces the one of an earlier pin; `None`: that one stays.
+    Add(SnapshotChoice, Option<String>),
     /// Let the policy decide on it again. An exact name.
     Remove(SnapshotChoice),
     /// Change nothing.
     None,
 }
 
-/// Makes the change. Returns all pinned stamps.
+/// Makes the change. Returns all pinned stamps with their notes.
 pub(crate) fn run(
     config: &Config,
     change: &PinChange,
     front: &dyn FrontEnd,
-) -> Result<BTreeSet<Stamp>, JobError> {
-    let mut all = pins::read(&config.state)?;
+) -> Result<BTreeMap<Stamp, Option<String>>, JobError> {
+    let mut all = pins::read_noted(&config.state)?;
     match change {
-        PinChange::Add(choice) => {
+        PinChange::Add(choice, note) => {
             let stamp = stamp_of(config, choice, front)?;
             if let Some(text) = choice.explain(stamp) {
                 front.note(&text);
             }
-            all.insert(stamp);
+            pins::add(&mut all, stamp, note.clone());
         }
         PinChange::Remove(choice) => {
             let stamp = stamp_of(config, choice, front)?;
-            if !all.remove(&stamp) {
+            if all.remove(&stamp).is_none() {
                 return Err(JobError::work(format!("{stamp} is not pinned")));
             }
         }

@@ -12,6 +12,7 @@ mod observed_proof;
 pub(crate) mod proof;
 pub(crate) mod record;
 mod remembered;
+pub(crate) mod remembered_target;
 mod restores;
 mod runs;
 mod session;

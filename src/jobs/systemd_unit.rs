@@ -21,11 +21,12 @@ use serde::Serialize;
 
 use self::needs::SandboxNeeds;
 use self::word::unit_word;
-use crate::config::{Config, Schedule};
+use crate::config::{Config, DrillConfig, Schedule};
 
 /// The paths in the units of `deploy/`.
 const PROGRAM: &str = "/usr/local/bin/sealift";
 const CONFIG: &str = "/etc/sealift/sealift.toml";
+const DRILL_CONFIG: &str = "/etc/sealift/drill.toml";
 const STATE: &str = "/var/lib/sealift";
 /// The lines that make [`STATE`].
 const STATE_LINES: &str = "StateDirectory=sealift\nStateDirectoryMode=0700\n";
@@ -45,6 +46,8 @@ pub(crate) enum UnitName {
     Recover,
     /// What looks at the targets from another machine, and its timer.
     Watch,
+    /// A restore for proof on the key holder's machine, and its timer.
+    Drill,
 }
 
 /// A file for systemd.
@@ -64,6 +67,7 @@ impl UnitName {
             Self::Backup => "sealift-backup.service",
             Self::Recover => "sealift-recover.service",
             Self::Watch => "sealift-watch.service",
+            Self::Drill => "sealift-drill.service",
         }
     }
 
@@ -74,6 +78,7 @@ impl UnitName {
             Self::Backup => include_str!("../../deploy/sealift-backup.service"),
             Self::Recover => include_str!("../../deploy/sealift-recover.service"),
             Self::Watch => include_str!("../../deploy/sealift-watch.service"),
+            Self::Drill => include_str!("../../deploy/sealift-drill.service"),
         }
     }
 
@@ -88,6 +93,10 @@ impl UnitName {
                 "sealift-watch.timer",
                 include_str!("../../deploy/sealift-watch.timer"),
             )),
+            Self::Drill => Some((
+                "sealift-drill.timer",
+                include_str!("../../deploy/sealift-drill.timer"),
+            )),
         }
     }
 }
@@ -100,11 +109,6 @@ pub(crate) fn files(
     program: &Path,
     now: DateTime<Utc>,
 ) -> Vec<UnitFile> {
-    let of_systemd = |part, name: &str, text| UnitFile {
-        part,
-        path: format!("/etc/systemd/system/{name}"),
-        text,
-    };
     let service = name.service();
     let text = name.template().replace(PROGRAM, &unit_word(program));
     let text = match config {
@@ -114,7 +118,7 @@ pub(crate) fn files(
     let mut files = vec![of_systemd("unit", service, text)];
     if let Some(config) = config {
         let path = format!("{service}.d/sandbox.conf");
-        let text = drop_in::text(config, &SandboxNeeds::of(name, config, program));
+        let text = drop_in::text(&config.file, &SandboxNeeds::of(name, config, program));
         files.push(of_systemd("drop_in", &path, text));
     }
     if let Some((timer, text)) = name.timer() {
@@ -125,6 +129,30 @@ pub(crate) fn files(
         files.push(of_systemd("timer", timer, text));
     }
     files
+}
+
+/// Returns the files of the unit that drills with `config`, for the program at `program`.
+pub(crate) fn drill_files(config: &DrillConfig, program: &Path) -> Vec<UnitFile> {
+    let name = UnitName::Drill;
+    let text = name.template().replace(PROGRAM, &unit_word(program));
+    let text = text.replace(DRILL_CONFIG, &unit_word(&config.file));
+    let drop_in = drop_in::text(&config.file, &SandboxNeeds::of_drill(config, program));
+    let service = name.service();
+    let mut files = vec![
+        of_systemd("unit", service, text),
+        of_systemd("drop_in", &format!("{service}.d/sandbox.conf"), drop_in),
+    ];
+    let timer = name.timer();
+    files.extend(timer.map(|(timer, text)| of_systemd("timer", timer, text.to_owned())));
+    files
+}
+
+fn of_systemd(part: &'static str, name: &str, text: String) -> UnitFile {
+    UnitFile {
+        part,
+        path: format!("/etc/systemd/system/{name}"),
+        text,
+    }
 }
 
 /// Puts the paths of `config` into a unit.

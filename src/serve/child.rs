@@ -37,6 +37,9 @@ const OF_THE_SERVICE: [&str; 6] = [
 ];
 /// How long jobs that a person usually runs try a target that does not answer.
 const RETRY: &str = "3m";
+/// How long jobs that need the state directory wait for a command by hand, which may have begun
+/// after the scheduler looked.
+const WAIT: &str = "2h";
 /// How long a child that ended may leave its last events unread.
 const LAST_EVENTS: Duration = Duration::from_secs(2);
 /// Time between two looks at a process that another agent started.
@@ -158,8 +161,13 @@ async fn read(mut events: pipe::Receiver, id: String, waker: Waker) -> Option<Va
 /// Returns the command and its options.
 fn words(config: &Config, request: &RunRequest) -> Vec<String> {
     let mut words: Vec<String> = match request.kind {
-        RunKind::Backup => vec!["backup".to_owned()],
-        RunKind::CatchUp => ["push", "--spooled"].map(str::to_owned).to_vec(),
+        RunKind::Backup => vec!["backup".to_owned(), format!("--wait={WAIT}")],
+        RunKind::CatchUp => vec![
+            "push".to_owned(),
+            "--spooled".to_owned(),
+            format!("--wait={WAIT}"),
+        ],
+        // The following jobs do not lock the state directory.
         RunKind::Verify => vec![
             "verify".to_owned(),
             format!("--data={}", config.schedule.verify_share),

@@ -13,6 +13,7 @@ use crate::jobs::metric_facts::{
     AgentFigures, ConfiguredChannel, MetricFacts, MetricSources, gather,
 };
 use crate::jobs::notify::{self, channel_states};
+use crate::jobs::status::proof::{ProofFacts, proof_facts};
 use crate::jobs::status::remembered_verdict;
 use crate::jobs::verdict::Verdict;
 use crate::state::history::History;
@@ -23,6 +24,14 @@ pub(super) struct OwnFacts;
 impl HostFacts for OwnFacts {
     fn verdict(&self, config: &Config, now: DateTime<Utc>) -> Result<Verdict, JobError> {
         remembered_verdict(config, now)
+    }
+
+    fn proof(&self, config: &Config) -> Result<ProofFacts, JobError> {
+        let catalog = look_into_catalog(config)?;
+        match History::open_existing(&config.state)? {
+            Some(history) => proof_facts(config, &history, catalog.as_ref()),
+            None => Ok(ProofFacts::default()),
+        }
     }
 
     fn metrics(

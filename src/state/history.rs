@@ -8,6 +8,7 @@
 
 mod acknowledgements;
 mod channels;
+mod credentials;
 mod jobs;
 mod looks;
 mod marks;
@@ -31,6 +32,7 @@ use crate::base::sqlite::may_lack_room;
 
 pub use acknowledgements::Acknowledgement;
 pub use channels::{ChannelFinding, ChannelRecord};
+pub use credentials::CredentialTrial;
 pub use jobs::JobState;
 pub use looks::TargetLook;
 pub use marks::OperatorMark;

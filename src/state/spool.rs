@@ -72,16 +72,6 @@ impl Spool {
         Ok(spool)
     }
 
-    /// Returns the size of all objects below `folder` of the spool at `dir`, in bytes. Unlike
-    /// [`Self::open`] it changes nothing there.
-    pub fn held_bytes(dir: &Path, folder: &str) -> Result<u64, SpoolError> {
-        let spool = Self {
-            dir: dir.to_path_buf(),
-        };
-        let objects = spool.list(folder)?;
-        Ok(objects.iter().map(|(_, bytes)| bytes).sum())
-    }
-
     /// Returns the spool's directory.
     pub fn dir(&self) -> &Path {
         &self.dir

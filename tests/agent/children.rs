@@ -1,10 +1,11 @@
 //! The processes of runs: they outlive a killed agent, and end when they must.
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use sealift::state::history::RunRow;
 
 use super::scene::{Scene, wait_until};
 use crate::support::s3::{BUCKET, S3Server};
@@ -93,6 +94,40 @@ fn a_child_that_is_killed_is_a_failed_run_with_its_last_lines() {
         "{}",
         end.message
     );
+    assert!(agent.stop().success());
+}
+
+/// The scheduler looks at the lock and then starts a child; a command by hand may take the lock in between.
+#[test]
+fn a_scheduled_backup_waits_for_a_command_that_began_just_before_it() {
+    let scene = Scene::new(60.0, "backup = \"* * * * *\"\nverify = \"off\"", "");
+    let agent = scene.serve();
+    scene.wait_for_runs("backup", 1);
+    let state = scene.host.path("c.state");
+    let history = scene.history();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let (held, id) = loop {
+        assert!(Instant::now() < deadline, "the lock was never free");
+        let begun = history.open_runs().unwrap().pop();
+        if let Some(row) = begun
+            && let Ok(held) = sealift::state::lock(&state)
+        {
+            break (held, row.run.id);
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    };
+    let log = state.join(format!("logs/{id}.log"));
+    wait_until("a child that waits", || {
+        fs::read_to_string(&log).is_ok_and(|log| log.contains("waiting for it, at most 2 h"))
+    });
+    drop(held);
+    let end_of = |runs: Vec<RunRow>| {
+        let mut runs = runs.into_iter();
+        runs.find(|row| row.run.id == id).and_then(|row| row.end)
+    };
+    wait_until("its end", || end_of(scene.runs("backup")).is_some());
+    let end = end_of(scene.runs("backup")).unwrap();
+    assert_eq!(end.outcome, "complete", "{}", end.message);
     assert!(agent.stop().success());
 }
 

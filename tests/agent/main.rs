@@ -11,6 +11,7 @@
 mod support;
 
 mod children;
+mod messages;
 mod scene;
 mod schedule;
 mod service_manager;

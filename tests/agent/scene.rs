@@ -118,6 +118,42 @@ impl Scene {
         }
     }
 
+    /// Starts the agent with the machine's monotonic clocks ahead by `offset` seconds, as after another boot; the clock
+    /// of the host goes on as it was. `None`: the kernel or the user does not allow that.
+    pub fn serve_in_other_time(&self, offset: i64) -> Option<Agent> {
+        let within = |program: &str| {
+            let mut command = Command::new("unshare");
+            let offset = offset.to_string();
+            command.args(["--time", "--boottime", &offset, "--monotonic", &offset]);
+            command.arg(program);
+            command
+        };
+        let probe = within("true").output();
+        if !probe.is_ok_and(|output| output.status.success()) {
+            return None;
+        }
+        let own = self.host.command(&["serve"]);
+        let mut command = within(own.get_program().to_str().unwrap());
+        let anchor = self.anchor.as_secs_f64() + offset as f64;
+        command.args(own.get_args()).env_clear();
+        command.envs(
+            own.get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        );
+        command
+            .env(
+                "SEALIFT_CLOCK",
+                format!("{START}@{}@{anchor:.6}", self.rate),
+            )
+            .current_dir(own.get_current_dir().unwrap())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        let log = self.host.path("agent.log");
+        let file = fs::OpenOptions::new().create(true).append(true).open(&log);
+        let child = command.stderr(file.unwrap()).spawn().unwrap();
+        Some(Agent { child, log })
+    }
+
     /// The processes that were started with the configuration of this host.
     pub fn processes(&self) -> Vec<String> {
         let config = self.host.path("c.toml");

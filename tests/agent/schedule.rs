@@ -219,3 +219,61 @@ fn a_target_that_was_away_catches_up_between_backups() {
     assert_eq!(complete(), 1, "nothing is behind any more");
     assert!(agent.stop().success());
 }
+
+/// Kind: the agent remembers times of a monotonic clock, which begins anew with each boot and may be far ahead in a
+/// container that was moved.
+#[test]
+fn a_monotonic_clock_that_jumps_neither_repeats_nor_loses_a_run() {
+    // A day is six seconds.
+    let scene = Scene::new(14_400.0, DAILY, "");
+    let uptime = sealift::base::clock::since_boot();
+    if uptime < Duration::from_secs(600) {
+        println!("not tested: this machine started just now, so its clocks cannot go back");
+        return;
+    }
+    let mut end = 0.75;
+    for (number, offset) in [0, 10 * 86_400, -300, 40 * 86_400, 0]
+        .into_iter()
+        .enumerate()
+    {
+        let Some(agent) = scene.serve_in_other_time(offset) else {
+            println!(
+                "not tested: only root may have other monotonic clocks, with Linux 5.6 or newer"
+            );
+            return;
+        };
+        if number == 0 {
+            scene.wait_for_runs("backup", 1);
+            end += scene.day().floor();
+        }
+        end += if number % 2 == 0 { 1.0 } else { 2.0 };
+        scene.sleep_until(end);
+        assert!(agent.stop().success());
+        // It is stopped in the evening, and is there again before the next occurrence.
+        assert!(
+            scene.day().floor() == end.floor(),
+            "the machine is too busy"
+        );
+    }
+    scene.wait_for_silence();
+    let runs = scene.runs("backup");
+    let days: Vec<f64> = runs
+        .iter()
+        .map(|row| (row.run.started_at - scene.start()).as_seconds_f64() / 86_400.0)
+        .collect();
+    println!("{days:?} until {end}");
+    // The first one did not wait for its time; each occurrence after it at 06:00 has one run.
+    let first = (days[0] - 0.25).ceil() as u32;
+    let last = (end - 0.25).floor() as u32;
+    let expected: Vec<u32> = (first..=last).collect();
+    let found: Vec<u32> = days[1..]
+        .iter()
+        .map(|day| (day - 0.25).floor() as u32)
+        .collect();
+    assert_eq!(found, expected, "{days:?}");
+    let outcomes = runs.iter().filter_map(|row| row.end.as_ref());
+    assert!(outcomes.clone().count() == runs.len());
+    for row in outcomes {
+        assert_eq!(row.outcome, "complete", "{}", row.message);
+    }
+}

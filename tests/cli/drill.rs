@@ -251,6 +251,52 @@ fn other_columns_ask_for_another_proof() {
     assert_eq!(drilling.proof()["schema_changed_at"], Value::Null);
 }
 
+/// The watcher on a third machine has public material only: an `allowed_signers` file with the keys of the host and of the
+/// key holder.
+#[test]
+fn a_third_machine_demands_a_restore_for_proof() {
+    let mut drilling = Drilling::without_backup("random_older = \"never\"\n");
+    drilling.host.clock = Some("2026-11-29T01:00:00Z".to_owned());
+    drilling.host.backup();
+    let watch = |drilling: &Drilling, more: &[&str], code: i32| {
+        let mut arguments = vec!["status", "--from", "./repo", "--proof-max-age", "100d"];
+        arguments.extend(more);
+        let output = drilling.command(&arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let listed = ["--signer", "allowed_signers"];
+    let never = "dalidou: ATTENTION: no backup of dalidou was ever restored for proof";
+    assert_eq!(watch(&drilling, &listed, 3), format!("{never}\n"));
+    drilling.host.clock = Some("2026-11-29T02:00:00Z".to_owned());
+    drilling.drill(&[], 0);
+    assert!(watch(&drilling, &listed, 0).starts_with("dalidou: ok: snapshot 1"));
+    let json: Value =
+        serde_json::from_str(&watch(&drilling, &[&listed[..], &["--json"]].concat(), 0)).unwrap();
+    let proof = &json["hosts"][0]["proof"];
+    assert_eq!(
+        (&proof["by"], &proof["sequence"]),
+        (&"drill@laptop".into(), &1.into())
+    );
+    // A lone key of the host names nobody who may sign receipts.
+    let alone = watch(&drilling, &["--signer", "c.signer.pub"], 3);
+    assert!(
+        alone.starts_with(never) && alone.contains("1 receipt not believed"),
+        "{alone}"
+    );
+    assert!(alone.contains("only an allowed_signers file"), "{alone}");
+    drilling.host.clock = Some("2027-04-01T02:00:00Z".to_owned());
+    let late = watch(&drilling, &listed, 3);
+    assert!(
+        late.contains(
+            "the newest restore for proof was 4 months ago; at most 3 months are allowed"
+        ) || late.contains(
+            "the newest restore for proof was 123 days ago; at most 100 days are allowed"
+        ),
+        "{late}"
+    );
+}
+
 #[test]
 fn a_drill_that_fails_leaves_a_receipt_too() {
     let drilling = Drilling::new(

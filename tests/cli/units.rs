@@ -76,7 +76,7 @@ fn systemd_accepts_the_units_in_deploy() {
     let dir = tempfile::tempdir().unwrap();
     copied_units(dir.path());
     let units = assert_accepted(dir.path());
-    assert!(units.len() >= 6, "{units:?}");
+    assert!(units.len() >= 8, "{units:?}");
     let agent = dir.path().join("sealift.service");
     let secure = analyze(&["security", "--offline=true", EXPOSURE], &[agent]);
     assert!(secure.status.success(), "{}", said(&secure));
@@ -133,7 +133,9 @@ fn systemd_accepts_the_units_for_each_example_configuration() {
     let odd = host.path("odd name.toml");
     let more = "\n[[source]]\nkind = \"command\"\nname = \"pg\"\ncommand = \"sudo -u postgres pg_dump 100%\"\n\
                 [[source]]\nkind = \"tree\"\npath = \"/home/me/my % photos\"\n\
-                [hooks]\nbefore = \"mount /mnt/backup\"\nafter = \"docker start app\"\n";
+                [hooks]\nbefore = \"mount /mnt/backup\"\nafter = \"docker start app\"\n\
+                [serve]\nlisten = [\"unix:/srv/my web/s.sock\"]\ntextfile = \"/srv/metrics/s.prom\"\n\
+                [[notify]]\nkind = \"command\"\ncommand = [\"/home/me/page me\", \"100%\"]\n";
     fs::write(&odd, host.config() + more).unwrap();
     configs.push(odd);
     for config in configs {
@@ -167,6 +169,46 @@ fn systemd_accepts_the_units_for_each_example_configuration() {
         fs::write(dir.path().join(path.file_name().unwrap()), text).unwrap();
     }
     assert_accepted(dir.path());
+}
+
+#[test]
+fn systemd_accepts_the_unit_of_a_drill() {
+    let host = Host::new();
+    let config = host.path("d 1.toml");
+    let text = "[drill]\nfrom = [\"./repo\", \"s3://bucket/x\"]\nidentity = \"key.txt\"\nsigner = \"drill\"\n\
+                scratch = \"/srv/my drills\"\n";
+    fs::write(&config, text).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let drop_in = print_units(&host, &config, "drill", dir.path());
+    assert!(
+        drop_in.contains("\nReadWritePaths=-\"/srv/my drills\"\n")
+            || drop_in.contains("/srv/my drills"),
+        "{drop_in}"
+    );
+    assert!(
+        drop_in.contains(&format!("ReadWritePaths=-{}", host.path("repo").display())),
+        "{drop_in}"
+    );
+    let service = dir.path().join("sealift-drill.service");
+    let unit = fs::read_to_string(&service).unwrap();
+    assert!(
+        unit.contains("d 1.toml") && !unit.contains("/etc/sealift/drill.toml drill $"),
+        "{unit}"
+    );
+    // The host's configuration has no drill.
+    let (_, err) = host.exits(&["unit", "--print", "--name", "drill"], 2);
+    assert!(err.contains("no configuration with [drill]"), "{err}");
+    if !has_systemd() {
+        return;
+    }
+    assert_eq!(assert_accepted(dir.path()).len(), 2);
+    fs::write(&service, unit + &drop_in).unwrap();
+    assert_accepted(dir.path());
+    let secure = analyze(
+        &["security", "--offline=true", "--threshold=30"],
+        &[service],
+    );
+    assert!(secure.status.success(), "{}", said(&secure));
 }
 
 /// The sandbox of a configuration without commands is as tight as the unit in `deploy/`.

@@ -1,12 +1,14 @@
 //! Tries targets: for the first time, or again.
 
 use super::super::context::{FrontEnd, runtime};
+use super::super::credentials::{self, FoundCredentials};
 use super::super::error::JobError;
 use super::super::recovery_files::recovery_files;
 use super::super::targets::{make_target, open_target, own_trust};
-use super::TriedTarget;
+use super::{TargetAccess, TriedTarget};
 use crate::base::clock;
 use crate::base::error_chain::with_causes;
+use crate::base::fs;
 use crate::base::panics::caught;
 use crate::base::progress::Stage;
 use crate::config::{Config, TargetConfig};
@@ -59,7 +61,39 @@ pub(crate) fn try_all<'a>(
             is_folder: storage::folder_path(&target.url).is_some(),
         }
     });
-    Ok(runtime()?.block_on(futures::future::join_all(tries)))
+    let tried = runtime()?.block_on(futures::future::join_all(tries));
+    if occasion != Occasion::Again {
+        make_state_dir(config)?;
+    }
+    let found = tried.iter();
+    let found =
+        found.filter_map(|one: &TriedTarget| Some((&one.name[..], one.may.as_ref()?.into())));
+    let found: Vec<(&str, FoundCredentials)> = found.collect();
+    credentials::remember(config, &found, front);
+    Ok(tried)
+}
+
+/// Makes the state directory of a new host, where the history keeps what was found.
+fn make_state_dir(config: &Config) -> Result<(), JobError> {
+    fs::create_private_dir(&config.state).map_err(|error| {
+        let state = config.state.display();
+        JobError::work(format!("cannot make the state directory {state}: {error}"))
+            .with_next("set `state` in the configuration to a directory that this user can make")
+    })
+}
+
+impl From<&TargetAccess> for FoundCredentials {
+    fn from(may: &TargetAccess) -> Self {
+        Self {
+            // Else nothing would be known of the rest.
+            writes: true,
+            lists: may.lists,
+            reads: may.reads,
+            reads_archives: may.reads_archives,
+            deletes: may.deletes,
+            overwrites: may.overwrites,
+        }
+    }
 }
 
 /// What was found out about one target.

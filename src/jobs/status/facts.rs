@@ -1,19 +1,18 @@
 //! Gathers the facts of the verdict from the configuration, the state directory, the catalog and
 //! the history. Asks no target.
 
-use std::collections::HashSet;
 use std::path::Path;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::last_run::{self, LastRun};
 use super::observed_proof::observed_proof;
+use super::remembered_target::RememberedTarget;
 use super::runs::{last_backup, open_runs};
 use super::shown::{LookBook, TargetShown};
 use crate::base::clock;
 use crate::base::error_chain::with_causes;
 use crate::base::fs;
-use crate::base::ids::{ARCHIVES, Hash};
 use crate::config::{Config, TargetConfig};
 use crate::jobs::error::JobError;
 use crate::jobs::notify::channel_states;
@@ -24,10 +23,10 @@ use crate::jobs::verdict::observed::{
     ObservedSnapshot, ObservedSpool, ObservedTarget, ObservedWaiting, RestoreProcess, TargetReach,
 };
 use crate::keys::recipients::Recipients;
-use crate::state::catalog::{Catalog, PublicationState};
+use crate::state::catalog::Catalog;
 use crate::state::history::{History, HistoryError, OperatorMark};
 use crate::state::restores;
-use crate::state::spool::Spool;
+use crate::state::spool;
 
 /// Where the facts are.
 #[derive(Clone)]
@@ -53,52 +52,6 @@ impl FactSources<'_> {
             history: None,
             ..self.clone()
         }
-    }
-}
-
-/// What the catalog knows of one target.
-pub(crate) struct RememberedTarget {
-    /// The newest snapshot that was published there.
-    pub(crate) newest: Option<ObservedSnapshot>,
-    /// Snapshots that it lacks and gets: sequence, time, core.
-    pub(crate) waiting: Vec<(u64, DateTime<Utc>, Hash)>,
-    /// Snapshots that it never gets.
-    pub(crate) given_up: HashSet<Hash>,
-}
-
-impl RememberedTarget {
-    /// Reads what the catalog knows of the target `name`; nothing without a catalog.
-    pub(crate) fn read(
-        config: &Config,
-        catalog: Option<&Catalog>,
-        name: &str,
-    ) -> Result<Self, JobError> {
-        let mut remembered = Self {
-            newest: None,
-            waiting: Vec::new(),
-            given_up: HashSet::new(),
-        };
-        let Some(catalog) = catalog else {
-            return Ok(remembered);
-        };
-        let publications = catalog.publications(name)?;
-        for snapshot in catalog.snapshots()?.iter() {
-            let known = &snapshot.known;
-            match publications.get(&known.core) {
-                None => {
-                    let one = (known.sequence, known.stamp.time(), known.core);
-                    remembered.waiting.push(one);
-                }
-                Some(PublicationState::GivenUp) => drop(remembered.given_up.insert(known.core)),
-                Some(_) => {}
-            }
-        }
-        remembered.newest = catalog.last_published(name)?.map(|known| ObservedSnapshot {
-            stamp: known.stamp,
-            sequence: known.sequence,
-            due: config.schedule.next_by(known.stamp.time()),
-        });
-        Ok(remembered)
     }
 }
 
@@ -132,7 +85,7 @@ pub(crate) fn gather(sources: &FactSources<'_>) -> Result<Observed, JobError> {
         incident: mark(OperatorMark::INCIDENT)?,
         clock_set_back: mark(OperatorMark::CLOCK)?,
         config_refused: mark(OperatorMark::CONFIG)?,
-        spool: spool(config),
+        spool: filled_spool(config),
         disks: disks(config),
         verify_max_age: config
             .verify_max_age
@@ -282,15 +235,13 @@ fn restore_open(config: &Config) -> Option<ObservedRestore> {
 }
 
 /// Returns how full the spool is. `None`: it is empty, or that is not known.
-fn spool(config: &Config) -> Option<ObservedSpool> {
+fn filled_spool(config: &Config) -> Option<ObservedSpool> {
     let dir = config.state.join("spool");
-    let bytes = Spool::held_bytes(&dir, ARCHIVES)
-        .ok()
-        .filter(|bytes| *bytes > 0)?;
+    let bytes = spool::waiting_bytes(&dir).ok().filter(|bytes| *bytes > 0)?;
     let limit = match config.spool_limit {
         Some(limit) => limit,
         // As a push has it.
-        None => (fs::free_bytes(&dir).ok()? + bytes) / 2,
+        None => spool::default_limit(&dir, bytes).ok()?,
     };
     Some(ObservedSpool { bytes, limit })
 }

@@ -1,5 +1,6 @@
 //! The state of every host that pushes to one target, as the target shows it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,13 +10,16 @@ use serde::Serialize;
 
 use super::super::context::runtime;
 use super::super::error::JobError;
+use super::super::receipts::{ReceiptKnowledge, read_receipts};
 use super::super::signer_memory::RememberedPlace;
+use super::super::verdict::ProvenSnapshot;
 use super::checks::{incomplete, stale};
 use crate::base::clock;
 use crate::base::error_chain::with_causes;
-use crate::base::ids::{HostName, RECEIPTS, Stamp};
+use crate::base::ids::{HostName, Stamp};
 use crate::base::panics::caught;
-use crate::base::units::duration;
+use crate::base::units::{count, duration};
+use crate::format::chain::Chain;
 use crate::format::signature::Trust;
 use crate::repository::{self, HostFolder, RepositoryError};
 use crate::storage::Storage;
@@ -49,6 +53,8 @@ pub(crate) struct Member {
     pub(crate) newest: Option<NewestSnapshot>,
     /// Bytes of the host's archives.
     pub(crate) stored_bytes: u64,
+    /// The newest proof. `None`: none was demanded, or there is none.
+    pub(crate) proof: Option<ProvenSnapshot>,
     pub(crate) problems: Vec<String>,
 }
 
@@ -112,6 +118,7 @@ async fn look(
         snapshots: 0,
         newest: None,
         stored_bytes: 0,
+        proof: None,
         problems: Vec::new(),
     };
     let trust = match given {
@@ -159,8 +166,10 @@ async fn examine(
     let core = &newest.manifest.core;
     member.problems.extend(stale(core.next_by, now));
     member.problems.extend(too_old(core.stamp, limits, now));
-    if limits.proof_max_age.is_some() {
-        member.problems.push(no_proof(folder).await?);
+    if let Some(most) = limits.proof_max_age {
+        let (proof, problem) = newest_proof(folder, &chain, trust, (most, now)).await?;
+        member.proof = proof;
+        member.problems.extend(problem);
     }
     member.newest = Some(NewestSnapshot {
         stamp: core.stamp,
@@ -189,13 +198,44 @@ fn too_old(stamp: Stamp, limits: WatcherLimits, now: DateTime<Utc>) -> Option<St
     })
 }
 
-/// Returns the problem that no proof is known. This version cannot check receipts of drills, so
-/// none counts.
-async fn no_proof(folder: &HostFolder) -> Result<String, RepositoryError> {
-    let below = format!("{}/{RECEIPTS}/", folder.host);
-    let receipts = folder.target.list(&below).await?;
-    Ok(match receipts.len() {
-        0 => format!("no backup of {} was ever restored for proof", folder.host),
-        _ => "this sealift cannot check the receipts there: use a newer one".to_owned(),
-    })
+/// Returns the newest proof, and the problem that it is older than `most`, or that there is none.
+/// Only the host and the key holder know the salts of snapshots, so the signatures of receipts are
+/// checked here, and their witnesses are not.
+async fn newest_proof(
+    folder: &HostFolder,
+    chain: &Chain,
+    trust: &Trust,
+    (most, now): (Duration, DateTime<Utc>),
+) -> Result<(Option<ProvenSnapshot>, Option<String>), RepositoryError> {
+    let knowledge = ReceiptKnowledge {
+        trust,
+        host_signers: &[],
+        keys: &HashMap::new(),
+        now,
+    };
+    let found = read_receipts(folder, chain, &knowledge).await?;
+    let proving = found.believed.iter();
+    let proving = proving.filter(|one| one.judged.proves_restore());
+    let newest = proving.max_by_key(|one| one.judged.receipt.finished_at);
+    let Some(newest) = newest else {
+        let mut text = format!("no backup of {} was ever restored for proof", folder.host);
+        if let Some(first) = found.refused.first() {
+            let number = count(found.refused_count as u64, "receipt");
+            text += &format!("; {number} not believed: {}", first.reason);
+        }
+        if !matches!(trust, Trust::AllowedSigners(_)) {
+            text += "; only an allowed_signers file (--signer) can say who may sign receipts";
+        }
+        return Ok((None, Some(text)));
+    };
+    let receipt = &newest.judged.receipt;
+    let age = now - receipt.finished_at;
+    let is_old = TimeDelta::from_std(most).is_ok_and(|most| age > most);
+    let problem = is_old.then(|| {
+        let age = duration(age.to_std().unwrap_or_default());
+        let most = duration(most);
+        format!("the newest restore for proof was {age} ago; at most {most} are allowed")
+    });
+    let proof = ProvenSnapshot::of(receipt, &receipt.target.name);
+    Ok((Some(proof), problem))
 }

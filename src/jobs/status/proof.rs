@@ -41,6 +41,20 @@ pub(crate) enum ProofResult {
     Foreign(String),
 }
 
+impl ProofResult {
+    /// Returns the result in words.
+    pub(crate) fn words(&self) -> String {
+        match self {
+            Self::Good => "passed".to_owned(),
+            Self::Incomplete(lacks) => format!("passed, {lacks}: it does not count"),
+            Self::Failed(codes) => format!("failed: {codes}"),
+            Self::Aborted => "ended early".to_owned(),
+            Self::ByHost => "signed by the host's own key: it does not count".to_owned(),
+            Self::Foreign(why) => format!("not believed: {why}"),
+        }
+    }
+}
+
 /// A receipt of a drill.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct ProofReceipt {
@@ -152,6 +166,22 @@ fn target_ids(config: &Config) -> HashMap<String, String> {
     named.collect()
 }
 
+impl ProvenSnapshot {
+    /// Returns what the receipt of a drill says, whose target is named `target` here.
+    pub(super) fn of(receipt: &Receipt, target: &str) -> Self {
+        let times = receipt.milliseconds;
+        Self {
+            stamp: receipt.stamp,
+            sequence: receipt.sequence,
+            proven_at: receipt.finished_at,
+            by: receipt.by.clone(),
+            target: target.to_owned(),
+            seconds: (times.fetch + times.restore + times.checks) as f64 / 1000.0,
+            bytes: receipt.restored.map_or(0, |restored| restored.bytes),
+        }
+    }
+}
+
 struct FactReader<'a> {
     settings: &'a ProofSettings,
     /// What this host remembers of its snapshots.
@@ -185,19 +215,11 @@ impl FactReader<'_> {
     fn believed(&self, name: &str, seen_on: &str, judged: &JudgedReceipt) -> ProofReceipt {
         let receipt = &judged.receipt;
         let named = self.targets.get(&receipt.target.id);
-        let times = receipt.milliseconds;
+        let target = named.unwrap_or(&receipt.target.name);
         ProofReceipt {
             name: name.to_owned(),
             seen_on: seen_on.to_owned(),
-            proven: ProvenSnapshot {
-                stamp: receipt.stamp,
-                sequence: receipt.sequence,
-                proven_at: receipt.finished_at,
-                by: receipt.by.clone(),
-                target: named.unwrap_or(&receipt.target.name).clone(),
-                seconds: (times.fetch + times.restore + times.checks) as f64 / 1000.0,
-                bytes: receipt.restored.map_or(0, |restored| restored.bytes),
-            },
+            proven: ProvenSnapshot::of(receipt, target),
             result: self.result(judged),
             witness: Some(judged.witness),
         }

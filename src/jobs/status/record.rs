@@ -2,9 +2,9 @@
 
 use chrono::{DateTime, Utc};
 
-use super::facts::RememberedTarget;
 use super::look::chain_problems;
 use super::open_records;
+use super::remembered_target::RememberedTarget;
 use super::shown::{
     LookBook, ReadingCycle, RecipientAccess, ShownProblem, ShownSnapshot, TargetShown,
 };

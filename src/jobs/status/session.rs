@@ -3,8 +3,8 @@
 use chrono::{DateTime, Utc};
 
 use super::checks::stale;
-use super::facts::RememberedTarget;
 use super::look::{self, Expected, Seen};
+use super::remembered_target::RememberedTarget;
 use super::shown::{LookBook, ShownSnapshot};
 use super::{Asking, StatusRequest, TargetHealth};
 use crate::base::error_chain::with_causes;

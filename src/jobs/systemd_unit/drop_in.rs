@@ -1,11 +1,10 @@
 //! The text of a drop-in: each setting with its reason.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::needs::{HomeAccess, SandboxNeeds};
 use super::word::unit_word;
-use crate::config::Config;
 
 /// The lines of a drop-in.
 struct DropInLines(Vec<String>);
@@ -28,12 +27,12 @@ fn comment(text: &str) -> String {
     format!("# {line}")
 }
 
-/// Returns the drop-in that opens what `needs` names.
-pub(super) fn text(config: &Config, needs: &SandboxNeeds) -> String {
+/// Returns the drop-in that opens what `needs` names, which are those of the configuration `file`.
+pub(super) fn text(file: &Path, needs: &SandboxNeeds) -> String {
     let mut lines = DropInLines(vec![
         comment(&format!(
             "Computed by `sealift unit` from {}. Print it again after each change there.",
-            config.file.display()
+            file.display()
         )),
         "[Service]".to_owned(),
     ]);
@@ -62,10 +61,12 @@ fn system(lines: &mut DropInLines, needs: &SandboxNeeds) {
 
 /// The paths that the configuration names.
 fn places(lines: &mut DropInLines, needs: &SandboxNeeds) {
-    lines.add(
-        "State, snapshots, folders of targets, databases in use and locks.",
-        path_settings("ReadWritePaths", &needs.writes),
-    );
+    if !needs.writes.is_empty() {
+        lines.add(
+            needs.written,
+            path_settings("ReadWritePaths", &needs.writes),
+        );
+    }
     if !needs.only_read.is_empty() {
         let settings = path_settings("ReadOnlyPaths", &needs.only_read);
         lines.add("Trees that no command needs.", settings);

@@ -5,9 +5,14 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::UnitName;
-use crate::config::{CommandLine, Config, Recipient, Source, SourceKind, TargetConfig};
+use crate::config::{
+    ChannelKind, CommandLine, Config, DrillConfig, ListenAddress, PostCheckKind, Recipient,
+    SecretText, Source, SourceKind, TargetConfig,
+};
 use crate::storage;
 
+/// The directory that the agent's unit has for sockets.
+const RUNTIME_DIR: &str = "/run/sealift";
 /// Most entries of a tree that are looked at for databases in use.
 const MOST_ENTRIES: usize = 200_000;
 /// Programs whose sockets the agent's sandbox hides.
@@ -34,6 +39,8 @@ pub(super) struct SandboxNeeds {
     pub(super) user: Option<String>,
     /// What is written. No path is below another one.
     pub(super) writes: BTreeSet<PathBuf>,
+    /// What these paths are, for a comment.
+    pub(super) written: &'static str,
     /// Trees that no command needs to write, if there are commands.
     pub(super) only_read: BTreeSet<PathBuf>,
     /// Where the configuration has commands, such as `before in [hooks]`.
@@ -50,27 +57,122 @@ pub(super) struct SandboxNeeds {
 impl SandboxNeeds {
     pub(super) fn of(name: UnitName, config: &Config, program: &Path) -> Self {
         let commands = commands(name, config);
+        let mut reads = reads(config, program);
+        if name != UnitName::Recover {
+            reads.extend(files_of_agent(name, config));
+        }
+        let paths = UsedPaths::new(writes(name, config), reads, &commands);
+        let mut reasons = paths.in_homes();
+        reasons.extend(homes_of_targets(config));
+        Self {
+            user: owner(config),
+            only_read: only_read(config, &commands),
+            written: "State, snapshots, folders of targets, databases in use, locks, sockets and metrics.",
+            ..Self::of_paths(paths, reasons, &commands)
+        }
+    }
+
+    /// Returns the needs of a machine that drills with `config`.
+    pub(super) fn of_drill(config: &DrillConfig, program: &Path) -> Self {
+        let commands = commands_of_drill(config);
+        let folders = config.from.iter();
+        let folders = folders.filter_map(|from| storage::folder_path(from));
+        // Receipts are put there.
+        let writes = folders.chain(config.scratch.clone());
+        let mut reads = vec![
+            program.to_path_buf(),
+            config.file.clone(),
+            config.signer.clone(),
+        ];
+        reads.extend(config.identities.clone());
+        let tokens = config.checks.iter().filter_map(|check| match &check.kind {
+            PostCheckKind::Http(http) => http.token_file.clone(),
+            _ => None,
+        });
+        reads.extend(tokens);
+        let paths = UsedPaths::new(writes.collect(), reads, &commands);
+        let reasons = paths.in_homes();
+        Self::of_paths(paths, reasons, &commands)
+    }
+
+    fn of_paths(
+        paths: UsedPaths,
+        homes: BTreeSet<String>,
+        commands: &[(String, &CommandLine)],
+    ) -> Self {
         let using = |programs: &[&str]| {
             let uses = |(_, line): &&(String, &CommandLine)| names_one(line, programs);
             let found = commands.iter().find(uses);
             found.map(|(place, _)| place.clone())
         };
-        let writes = outermost(writes(name, config));
-        let reads = reads(config, program);
-        let all = || writes.iter().chain(&reads);
-        let in_tmp = |path: &&PathBuf| path.starts_with("/tmp") || path.starts_with("/var/tmp");
         Self {
-            user: owner(config),
-            home: home(config, all()),
-            uses_tmp: all().any(|path| in_tmp(&path)),
-            only_read: only_read(config, &commands),
+            user: None,
+            home: match homes.is_empty() {
+                true => HomeAccess::None,
+                false => {
+                    let reasons: Vec<String> = homes.into_iter().collect();
+                    HomeAccess::Read(reasons.join(", "))
+                }
+            },
+            uses_tmp: paths.use_tmp(),
+            only_read: BTreeSet::new(),
             containers: using(CONTAINERS),
             other_users: using(OTHER_USERS),
             mounts: using(MOUNTS),
-            commands: commands.into_iter().map(|(place, _)| place).collect(),
-            writes,
+            commands: commands.iter().map(|(place, _)| place.clone()).collect(),
+            writes: paths.writes,
+            written: "Folders of targets, which get receipts, and the directory for restored snapshots.",
         }
     }
+}
+
+/// The paths that a unit uses.
+struct UsedPaths {
+    /// No path is below another one.
+    writes: BTreeSet<PathBuf>,
+    /// Including the programs that commands name.
+    reads: Vec<PathBuf>,
+}
+
+impl UsedPaths {
+    fn new(
+        writes: BTreeSet<PathBuf>,
+        mut reads: Vec<PathBuf>,
+        commands: &[(String, &CommandLine)],
+    ) -> Self {
+        reads.extend(commands.iter().flat_map(|(_, line)| named_paths(line)));
+        Self {
+            writes: outermost(writes),
+            reads,
+        }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &PathBuf> {
+        self.writes.iter().chain(&self.reads)
+    }
+
+    fn use_tmp(&self) -> bool {
+        let is_in_tmp = |path: &PathBuf| path.starts_with("/tmp") || path.starts_with("/var/tmp");
+        self.all().any(is_in_tmp)
+    }
+
+    /// Returns the paths in home directories.
+    fn in_homes(&self) -> BTreeSet<String> {
+        let is_there = |path: &&PathBuf| {
+            let homes = ["/home", "/root", "/run/user"];
+            homes.iter().any(|home| path.starts_with(home))
+        };
+        let found = self.all().filter(is_there);
+        found.map(|path| path.display().to_string()).collect()
+    }
+}
+
+/// Returns the absolute paths among the words of a command, such as its program.
+fn named_paths(line: &CommandLine) -> Vec<PathBuf> {
+    let text = line.to_string();
+    let words = text.split(|c: char| c.is_whitespace() || "'\"=;|&<>()".contains(c));
+    let paths = words.filter(|word| word.len() > 1 && word.starts_with('/'));
+    paths.map(PathBuf::from).collect()
 }
 
 /// Returns the user to whom the state directory belongs, or else the signer. `None`: root, or
@@ -119,7 +221,16 @@ fn commands(name: UnitName, config: &Config) -> Vec<(String, &CommandLine)> {
             Some((format!("`{key}` of the source {}", source.name), line?))
         })
     });
-    of_tables.chain(of_sources).collect()
+    let of_channels = config
+        .channels
+        .iter()
+        .filter_map(|channel| match &channel.kind {
+            ChannelKind::Command(line) => {
+                Some((format!("`command` of the channel {}", channel.name), line))
+            }
+            _ => None,
+        });
+    of_tables.chain(of_sources).chain(of_channels).collect()
 }
 
 /// Whether the command names one of the programs, at any place.
@@ -148,7 +259,26 @@ fn writes(name: UnitName, config: &Config) -> BTreeSet<PathBuf> {
     for source in &config.sources {
         writes.extend(writes_of(source));
     }
+    writes.extend(written_for_readers(name, config));
     writes
+}
+
+/// Returns the directories of the file of metrics, which each run replaces, and of the sockets on
+/// which the agent listens.
+fn written_for_readers(name: UnitName, config: &Config) -> Vec<PathBuf> {
+    let textfile = config.serve.textfile.iter().map(PathBuf::as_path);
+    let sockets = config
+        .serve
+        .listen
+        .iter()
+        .filter_map(|address| match address {
+            ListenAddress::Unix(path) if name == UnitName::Agent => Some(path.as_path()),
+            _ => None,
+        });
+    let dirs = textfile.chain(sockets).filter_map(Path::parent);
+    // Its own `RuntimeDirectory`, which systemd makes.
+    let dirs = dirs.filter(|dir| *dir != Path::new(RUNTIME_DIR) && *dir != Path::new("/"));
+    dirs.map(Path::to_path_buf).collect()
 }
 
 /// Returns the paths that are written while the source is copied.
@@ -233,15 +363,9 @@ fn reads(config: &Config, program: &Path) -> Vec<PathBuf> {
     reads
 }
 
-fn home<'a>(config: &Config, paths: impl Iterator<Item = &'a PathBuf>) -> HomeAccess {
-    let is_there = |path: &&PathBuf| {
-        let homes = ["/home", "/root", "/run/user"];
-        homes.iter().any(|home| path.starts_with(home))
-    };
-    let mut reasons: BTreeSet<String> = paths
-        .filter(is_there)
-        .map(|path| path.display().to_string())
-        .collect();
+/// Returns what the targets need in home directories.
+fn homes_of_targets(config: &Config) -> BTreeSet<String> {
+    let mut reasons = BTreeSet::new();
     for target in &config.targets {
         if storage::is_over_ssh(&target.url) && needs_home(target) {
             reasons.insert(format!("the files of ssh for the target {}", target.name));
@@ -250,13 +374,39 @@ fn home<'a>(config: &Config, paths: impl Iterator<Item = &'a PathBuf>) -> HomeAc
             reasons.insert("/root/.aws".to_owned());
         }
     }
-    match reasons.is_empty() {
-        true => HomeAccess::None,
-        false => {
-            let reasons: Vec<String> = reasons.into_iter().collect();
-            HomeAccess::Read(reasons.join(", "))
-        }
+    reasons
+}
+
+/// Returns the files that the unit reads to answer over HTTP and to send messages.
+fn files_of_agent(name: UnitName, config: &Config) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    if name == UnitName::Agent {
+        files.extend(config.serve.token_file.clone());
+        files.extend(config.serve.read_token_file.clone());
     }
+    // Without an agent a backup sends messages itself.
+    for channel in &config.channels {
+        let secrets = channel.kind.secrets().into_iter();
+        files.extend(secrets.filter_map(|secret| match secret {
+            SecretText::File(path) => Some(path.clone()),
+            SecretText::Inline(_) | SecretText::Environment(_) => None,
+        }));
+    }
+    files
+}
+
+/// Returns the commands that a drill runs, each with its place in the configuration.
+fn commands_of_drill(config: &DrillConfig) -> Vec<(String, &CommandLine)> {
+    let own = [("start", &config.start), ("stop", &config.stop)];
+    let own = own.into_iter().filter_map(|(key, line)| {
+        let line = line.as_ref()?;
+        Some((format!("`{key}` of [drill]"), line))
+    });
+    let checks = config.checks.iter().filter_map(|check| match &check.kind {
+        PostCheckKind::Command(line) => Some((format!("the check {}", check.name), line)),
+        _ => None,
+    });
+    own.chain(checks).collect()
 }
 
 /// Whether ssh takes its key or its known hosts from the home directory.

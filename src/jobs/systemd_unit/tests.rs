@@ -93,6 +93,96 @@ fn what_commands_homes_and_ssh_need_is_opened() {
 }
 
 #[test]
+fn what_the_agent_shows_and_whom_it_notifies_is_opened() {
+    let text = "[serve]\nlisten = [\"unix:/srv/web/sealift.sock\", \"unix:/run/sealift/http.sock\"]\n\
+                token_file = \"/root/token\"\n\
+                textfile = \"/var/lib/prometheus/node-exporter/sealift.prom\"\n\
+                [[notify]]\nname = \"phone\"\nkind = \"ntfy\"\nurl_file = \"/home/me/ntfy-url\"\n";
+    let agent = settings(UnitName::Agent, text);
+    assert_eq!(
+        agent,
+        [
+            "ProtectSystem=strict",
+            "ReadWritePaths=-/nowhere/state",
+            "ReadWritePaths=-/srv/web",
+            "ReadWritePaths=-/var/lib/prometheus/node-exporter",
+            "ProtectHome=read-only",
+        ]
+    );
+    // A backup by a timer writes the metrics and sends messages, and answers nobody.
+    let backup = settings(UnitName::Backup, text);
+    assert!(
+        !backup.contains(&"ReadWritePaths=-/srv/web".to_owned()),
+        "{backup:?}"
+    );
+    for setting in [
+        "ReadWritePaths=-/var/lib/prometheus/node-exporter",
+        "ProtectHome=read-only",
+    ] {
+        assert!(backup.contains(&setting.to_owned()), "{backup:?}");
+    }
+    let token = "[serve]\ntoken_file = \"/root/token\"\n";
+    assert!(settings(UnitName::Agent, token).contains(&"ProtectHome=read-only".to_owned()));
+    assert!(settings(UnitName::Backup, token).contains(&"ProtectHome=yes".to_owned()));
+    let command =
+        "[[notify]]\nkind = \"command\"\ncommand = [\"/home/me/bin/page-me\", \"docker\"]\n";
+    for name in [UnitName::Agent, UnitName::Backup] {
+        let settings = settings(name, command);
+        for setting in [
+            "ProtectSystem=full",
+            "ProtectHome=read-only",
+            "InaccessiblePaths=",
+        ] {
+            assert!(settings.contains(&setting.to_owned()), "{settings:?}");
+        }
+    }
+    assert!(settings(UnitName::Recover, command).contains(&"ProtectSystem=strict".to_owned()));
+}
+
+#[test]
+fn a_drill_gets_what_its_own_configuration_needs() {
+    let of = |text: &str| {
+        let text = format!(
+            "[drill]\nidentity = \"/etc/sealift/key.txt\"\nsigner = \"/etc/sealift/drill\"\n{text}"
+        );
+        let config = DrillConfig::parse(&text, Path::new("/etc/sealift/d.toml")).unwrap();
+        drill_files(&config, Path::new("/usr/bin/sealift"))
+    };
+    let quiet = of("from = [\"s3://bucket/x\", \"/mnt/backup\"]\n");
+    let parts: Vec<&str> = quiet.iter().map(|file| file.part).collect();
+    assert_eq!(parts, ["unit", "drop_in", "timer"]);
+    assert!(quiet[0].text.contains(
+        "\nExecStart=/usr/bin/sealift --quiet --retry 3m --config /etc/sealift/d.toml drill "
+    ));
+    for timed in [
+        "OnCalendar=quarterly",
+        "Persistent=true",
+        "RandomizedDelaySec=",
+    ] {
+        assert!(quiet[2].text.contains(timed), "{timed}");
+    }
+    let drop_in = &quiet[1].text;
+    for setting in [
+        "\nProtectSystem=strict\n",
+        "\nReadWritePaths=-/mnt/backup\n",
+        "\nProtectHome=yes\n",
+    ] {
+        assert!(drop_in.contains(setting), "{drop_in}");
+    }
+    let service = of("from = \"s3://bucket/x\"\nscratch = \"/home/me/drills\"\n\
+                      start = \"docker compose up -d\"\nstop = \"docker compose down\"\n");
+    let drop_in = &service[1].text;
+    for setting in [
+        "\nProtectSystem=full\n",
+        "\nReadWritePaths=-/home/me/drills\n",
+        "\nProtectHome=read-only\n",
+        "\nInaccessiblePaths=\n",
+    ] {
+        assert!(drop_in.contains(setting), "{drop_in}");
+    }
+}
+
+#[test]
 fn a_database_in_use_in_a_tree_is_writable() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().canonicalize().unwrap();

@@ -28,6 +28,8 @@ use crate::state::history::RunFigure;
 const LATE: Duration = Duration::from_secs(120);
 /// Most points of a series.
 const POINTS: usize = 400;
+/// Most receipts that are listed.
+const RECEIPTS: usize = 50;
 /// Days of a series: by default, and at most.
 const DAYS: (u32, u32) = (90, 3660);
 
@@ -112,14 +114,15 @@ pub(super) async fn status(
     Ok(answer)
 }
 
-/// Receipts of restores for proof, and keys. There are no receipts yet.
+/// The newest receipts of restores for proof, and keys.
 pub(super) async fn proof(
     http: &Arc<HttpParts>,
     call: &HttpCall,
 ) -> Result<Response<Body>, HttpProblem> {
     call.query([])?;
-    let verdict = views::status::verdict(http).await?;
-    answer::ok(&json!({"receipts": [], "keys": verdict.keys}))
+    let mut proof = views::status::proof(http).await?;
+    proof.receipts.truncate(RECEIPTS);
+    answer::ok(&json!({"receipts": proof.receipts, "keys": proof.keys}))
 }
 
 /// A figure over time.

@@ -260,6 +260,7 @@ async fn run(
         Do::MainPage => pages::main(http, &call).await,
         Do::SnapshotPage => pages::snapshot(http, &call).await,
         Do::RunPage => pages::run(http, &call).await,
+        Do::CancelPage => pages::cancel(http, &call).await,
         Do::TargetPage => pages::target(http, &call).await,
         Do::ProofPage => pages::proof(http, &call).await,
         Do::LoginPage => pages::login::show(http, &call),

@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 
 use crate::config::Config;
 use crate::jobs::error::JobError;
+use crate::jobs::status::proof::ProofFacts;
 use crate::jobs::verdict::Verdict;
 use crate::serve::handle::AgentState;
 use crate::serve::metrics::MetricsFormat;
@@ -13,6 +14,9 @@ use crate::serve::metrics::MetricsFormat;
 pub(crate) trait HostFacts: Send + Sync {
     /// Returns the verdict by what this host remembers.
     fn verdict(&self, config: &Config, now: DateTime<Utc>) -> Result<Verdict, JobError>;
+
+    /// Returns what is known of proofs and keys.
+    fn proof(&self, config: &Config) -> Result<ProofFacts, JobError>;
 
     /// Returns the metrics.
     fn metrics(

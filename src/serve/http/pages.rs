@@ -7,4 +7,4 @@ mod small_pages;
 
 pub(super) use layout::problem;
 pub(super) use main_page::main;
-pub(super) use small_pages::{proof, run, snapshot, target};
+pub(super) use small_pages::{cancel, proof, run, snapshot, target};

@@ -88,7 +88,7 @@ pub(crate) fn series(facts: &MetricFacts, verdict: &Verdict) -> SeriesByName {
     let mut all = SeriesByName::default();
     let version = env!("CARGO_PKG_VERSION");
     all.put("sealift_build_info", &[version, facts.host.as_str()], 1_u64);
-    of_verdict(&mut all, facts, verdict);
+    of_verdict(&mut all, verdict);
     of_snapshot(&mut all, facts);
     for (job, due) in &facts.next_due {
         all.put("sealift_next_due_timestamp_seconds", &[job], *due);
@@ -113,7 +113,7 @@ pub(crate) fn series(facts: &MetricFacts, verdict: &Verdict) -> SeriesByName {
     all
 }
 
-fn of_verdict(all: &mut SeriesByName, facts: &MetricFacts, verdict: &Verdict) {
+fn of_verdict(all: &mut SeriesByName, verdict: &Verdict) {
     let state: u64 = match verdict.state {
         Severity::Green => 0,
         Severity::Amber => 1,
@@ -127,19 +127,6 @@ fn of_verdict(all: &mut SeriesByName, facts: &MetricFacts, verdict: &Verdict) {
     }
     for ((severity, code), number) in findings {
         all.put("sealift_findings", &[&severity, &code], number);
-    }
-    // A target that is not configured any more has no series.
-    let is_known = |name: &str| facts.targets.iter().any(|target| target.name == name);
-    if let Some(proof) = verdict
-        .proof
-        .as_ref()
-        .filter(|proof| is_known(&proof.target))
-    {
-        let target = [&proof.target[..]];
-        all.put("sealift_proof_timestamp_seconds", &target, proof.proven_at);
-        all.put("sealift_proof_sequence", &target, proof.sequence);
-        let took = proof.seconds;
-        all.put("sealift_proof_restore_duration_seconds", &target, took);
     }
     for KeyAlive {
         recipient,
@@ -205,6 +192,12 @@ fn of_target(all: &mut SeriesByName, target: &TargetFacts) {
     );
     let damaged = target.readings.damaged;
     all.put("sealift_verify_damaged_archives", &name, damaged);
+    if let Some(proof) = &target.proof {
+        all.put("sealift_proof_timestamp_seconds", &name, proof.proven_at);
+        all.put("sealift_proof_sequence", &name, proof.sequence);
+        let took = proof.seconds;
+        all.put("sealift_proof_restore_duration_seconds", &name, took);
+    }
 }
 
 fn of_kind(all: &mut SeriesByName, kind: &str, facts: &KindFacts) {

@@ -413,6 +413,22 @@ fn a_dead_server_costs_the_deadline_and_no_more() {
     assert_eq!(events(&stub), ["red disk_low//"]);
 }
 
+/// Kind: an agent gathered findings and ended before it sent them, and the next process waits as it did.
+#[test]
+fn what_an_agent_left_unsent_is_sent_by_the_next_run_at_once() {
+    let stub = Stub::http();
+    let world = World::new(&hook(&stub, ""));
+    let history = world.history();
+    let failed = verdict(&[finding(RunFailed, Red, "it failed")]);
+    world.tick(&failed, at(0));
+    assert_eq!(events(&stub), Vec::<String>::new());
+    assert_eq!(history.outbox().unwrap().len(), 1);
+    let (config, timing) = (&world.config, EdgeTiming::AtOnce);
+    evaluate_with(config, &history, (&failed, None), timing, at(2)).unwrap();
+    deliver_within(config, &history, at(2), None).unwrap();
+    assert_eq!(events(&stub), ["red run_failed//"]);
+}
+
 #[test]
 fn nothing_is_written_while_nothing_changes() {
     let stub = Stub::http();

@@ -14,6 +14,7 @@ use super::super::problem::HttpProblem;
 use super::super::views::snapshots::{KnownSnapshots, SnapshotView};
 use super::runs::checked_note;
 use crate::base::clock;
+use crate::jobs::error::JobError;
 use crate::state::pins;
 
 /// Rows of one answer: by default, and at most.
@@ -80,8 +81,7 @@ struct PinBody {
     note: Option<String>,
 }
 
-/// Keeps a snapshot whatever the policy says. The note is for the caller's own log: the file of the
-/// pins holds stamps only.
+/// Keeps a snapshot whatever the policy says. The note is kept with the pin.
 pub(in super::super) async fn pin(
     http: &Arc<HttpParts>,
     call: &HttpCall,
@@ -92,17 +92,14 @@ pub(in super::super) async fn pin(
     let mut snapshot = find(http, call.text().to_owned()).await?;
     let (state, stamp) = (http.state().config.state.clone(), snapshot.stamp);
     let work = move || {
-        let mut pinned = pins::read(&state).map_err(crate::jobs::error::JobError::from)?;
-        if pinned.insert(stamp) {
-            pins::write(&state, &pinned).map_err(crate::jobs::error::JobError::from)?;
-        }
-        Ok(())
+        let mut pinned = pins::read_noted(&state).map_err(JobError::from)?;
+        pins::add(&mut pinned, stamp, note);
+        pins::write(&state, &pinned).map_err(JobError::from)?;
+        Ok(pinned.remove(&stamp).flatten())
     };
-    http.changes.run(work).await?;
+    snapshot.pin_note = http.changes.run(work).await?;
     snapshot.pinned = true;
-    let mut view = json!(snapshot);
-    view["note"] = json!(note);
-    answer::ok(&view)
+    answer::ok(&snapshot)
 }
 
 /// Lets the policy decide on a snapshot again.
@@ -114,9 +111,9 @@ pub(in super::super) async fn unpin(
     let snapshot = find(http, call.text().to_owned()).await?;
     let (state, stamp) = (http.state().config.state.clone(), snapshot.stamp);
     let work = move || {
-        let mut pinned = pins::read(&state).map_err(crate::jobs::error::JobError::from)?;
-        if pinned.remove(&stamp) {
-            pins::write(&state, &pinned).map_err(crate::jobs::error::JobError::from)?;
+        let mut pinned = pins::read_noted(&state).map_err(JobError::from)?;
+        if pinned.remove(&stamp).is_some() {
+            pins::write(&state, &pinned).map_err(JobError::from)?;
         }
         Ok(())
     };

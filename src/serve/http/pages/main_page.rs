@@ -96,7 +96,7 @@ fn running(page: &PageParts<'_>, now: &AgentStatusView) -> Markup {
             @if let Some(subject) = &run.subject { " " (subject) }
         }
         @if page.may_write() {
-            (page.form(&format!("/api/v1/runs/{}/cancel", run.id), "Cancel", &[]))
+            p { a href=(page.call.link(&format!("/runs/{}/cancel", run.id))) { "Cancel\u{2026}" } }
         }
     }
 }

@@ -20,6 +20,8 @@ use crate::base::units::size;
 
 /// Bytes of a log's end on a page.
 const LOG_BYTES: u64 = 16 << 10;
+/// Receipts on the page of the proof.
+const SHOWN_RECEIPTS: usize = 50;
 /// Skipped paths on a page.
 const SKIPPED: usize = 100;
 
@@ -52,7 +54,7 @@ pub(in super::super) async fn run(
             p { "Snapshot " a href=(call.link(&format!("/snapshots/{}", segment(stamp)))) { (stamp) } }
         }
         @if is_running && page.may_write() {
-            (page.form(&format!("/api/v1/runs/{}/cancel", run.id), "Cancel", &[]))
+            p { a href=(call.link(&format!("/runs/{}/cancel", run.id))) { "Cancel\u{2026}" } }
         }
         (errors(&report))
         (targets_of(&report))
@@ -61,6 +63,35 @@ pub(in super::super) async fn run(
         @if log.is_empty() { p { "There is no log." } } @else { pre tabindex="0" { (log) } }
     };
     Ok(page.page("Run", &content))
+}
+
+/// The page that asks whether a run is to be cancelled.
+pub(in super::super) async fn cancel(
+    http: &Arc<HttpParts>,
+    call: &HttpCall,
+) -> Result<Response<Body>, HttpProblem> {
+    let (config, id) = (http.state().config, call.text().to_owned());
+    let full = http.disk.run(move || find_run(&config, &id)).await?;
+    let run = &full.run;
+    let page = PageParts { http, call };
+    let content = html! {
+        h1 { "Cancel this " (run.kind) "?" }
+        @if run.outcome.is_some() {
+            p { "It has ended: " (outcome_mark(run.outcome.as_deref())) "." }
+        } @else {
+            p {
+                "It began " (time(run.started_at)) ". What is on a target stays there, and what is in the spool \
+                 is sent by the next backup."
+            }
+            @if page.may_write() {
+                (page.form(&format!("/api/v1/runs/{}/cancel", run.id), "Cancel it", &[]))
+            } @else {
+                p { "Your token may not change anything." }
+            }
+        }
+        p { a href=(call.link(&format!("/runs/{}", run.id))) { "Back to the run" } }
+    };
+    Ok(page.page("Cancel", &content))
 }
 
 fn members<'v>(report: &'v Value, name: &str) -> &'v [Value] {
@@ -124,7 +155,7 @@ pub(in super::super) async fn snapshot(
             li { "Size: " (bytes(one.bytes)) ", new: " (bytes(one.new_bytes)) ", stored: " (bytes(one.stored_bytes)) }
             li { "Targets: " (on_targets(&one)) }
             li { "Kept: " (kept(&one)) }
-            li { @if one.pinned { "Pinned" } @else { "Not pinned" } }
+            li { @if one.pinned { "Pinned" @if let Some(note) = &one.pin_note { ": " (note) } } @else { "Not pinned" } }
             li { @if one.local { "Its directory is on this host" } @else { "It is not on this host any more" } }
             @if let Some(proof) = &one.proven { li { "Restored for proof by " (proof.by) " on " (time(proof.proven_at)) } }
         }
@@ -176,18 +207,37 @@ pub(in super::super) async fn proof(
     http: &Arc<HttpParts>,
     call: &HttpCall,
 ) -> Result<Response<Body>, HttpProblem> {
-    let verdict = status::verdict(http).await?;
+    let known = status::proof(http).await?;
     let content = html! {
         h1 { "Proof" }
-        @match &verdict.proof {
+        @match &known.newest {
             Some(proof) => p {
                 "Snapshot #" (proof.sequence) " was restored from " (proof.target) " by " (proof.by) " on "
                 (time(proof.proven_at)) ", " (size(proof.bytes)) " in " (proof.seconds) " s."
             },
             None => p { "No backup of this host was restored for proof." },
         }
+        @if !known.receipts.is_empty() {
+            table {
+                caption { "Receipts, the newest first" }
+                thead { tr {
+                    th scope="col" { "Snapshot" }
+                    th scope="col" { "Time" }
+                    th scope="col" { "From" }
+                    th scope="col" { "By" }
+                    th scope="col" { "Result" }
+                } }
+                tbody { @for one in known.receipts.iter().take(SHOWN_RECEIPTS) { tr {
+                    td { "#" (one.proven.sequence) }
+                    td { (time(one.proven.proven_at)) }
+                    td { (one.proven.target) }
+                    td { (one.proven.by) }
+                    td { (one.result.words()) }
+                } } }
+            }
+        }
         h2 { "Keys" }
-        ul { @for key in &verdict.keys { li {
+        ul { @for key in &known.keys { li {
             code { (key.recipient) } ": "
             @match key.alive_after {
                 Some(at) => { "opened a snapshot of " (time(at)) },

@@ -105,6 +105,13 @@ fn large_requests_are_refused() {
     };
     sized((64 << 10) + 1).problem(413, "too_large");
     sized(64 << 10).problem(422, "invalid_body");
+    // A length that is announced is refused at once, and not when the body was waited for.
+    let mut stream = agent.connect();
+    let announced = format!("{HEAD}Content-Length: 1000000000\r\n\r\n");
+    stream.write_all(announced.as_bytes()).unwrap();
+    let begun = Instant::now();
+    Reply::read(&mut stream).problem(413, "too_large");
+    assert!(begun.elapsed() < Duration::from_secs(10));
     let mut stream = agent.connect();
     stream
         .write_all(format!("{HEAD}Content-Length: 1000000000\r\n\r\n").as_bytes())

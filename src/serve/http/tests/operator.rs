@@ -152,13 +152,29 @@ fn the_buttons_of_the_page_work() {
     let started = press("/api/v1/runs", "kind=backup&include=&note=");
     assert_eq!(started.status, 303, "{}", started.body);
     let page = started.header("location").to_owned();
-    assert!(agent.get(&page).body.contains("Cancel"));
+    let question = format!("{page}/cancel");
+    assert!(
+        agent
+            .get(&page)
+            .body
+            .contains(&format!("href=\"{question}\""))
+    );
+    let asked = agent.get(&question).body;
+    assert!(
+        asked.contains("Cancel it") && asked.contains("Cancel this backup?"),
+        "{asked}"
+    );
     let cancelled = press(&format!("/api/v1{page}/cancel"), "");
     assert_eq!(
         (cancelled.status, cancelled.header("location")),
         (303, page.as_str())
     );
     agent.settle();
+    let ended = agent.get(&question).body;
+    assert!(
+        ended.contains("It has ended") && !ended.contains("Cancel it"),
+        "{ended}"
+    );
     for (path, fields) in [
         ("/api/v1/pause", ""),
         ("/api/v1/resume", ""),

@@ -3,6 +3,11 @@
 use std::time::{Duration, Instant};
 
 use super::stand_in::{TestAgent, Work, add_runs, red};
+use crate::format::receipt::WitnessState;
+use crate::jobs::credentials::{self, FoundCredentials};
+use crate::jobs::status::proof::{KeyProof, ProofFacts, ProofReceipt, ProofResult};
+use crate::jobs::verdict::ProvenSnapshot;
+use crate::serve::http::quiet_front::QuietFront;
 
 #[test]
 fn the_status_has_a_tag_that_changes_with_it() {
@@ -152,11 +157,11 @@ fn snapshots_targets_and_figures_are_shown() {
     let json = [("Content-Type", "application/json")];
     let pinned = agent.send("PUT", &pin, &json, br#"{"note":"before the move"}"#);
     assert_eq!(
-        (&pinned.json()["pinned"], &pinned.json()["note"]),
+        (&pinned.json()["pinned"], &pinned.json()["pin_note"]),
         (&true.into(), &"before the move".into())
     );
     let pins = std::fs::read_to_string(agent.config.state.join("pins")).unwrap();
-    assert_eq!(pins, format!("{stamp}\n"));
+    assert_eq!(pins, format!("{stamp} before the move\n"));
     assert_eq!(
         agent.get(&format!("/api/v1/snapshots/{stamp}")).json()["pinned"],
         true
@@ -193,6 +198,78 @@ fn snapshots_targets_and_figures_are_shown() {
         agent.get("/api/v1/proof").body,
         r#"{"keys":[],"receipts":[]}"#
     );
+    *agent.facts.proof.lock().unwrap() = many_proofs();
+    let proof = agent.get("/api/v1/proof").json();
+    let receipts = proof["receipts"].as_array().unwrap();
+    assert_eq!(receipts.len(), 50);
+    assert_eq!(receipts[0]["result"], "failed");
+    assert_eq!(receipts[0]["why"], "check_failed");
+    assert_eq!(receipts[1]["proven"]["target"], "disk");
+    assert_eq!(
+        (&receipts[1]["result"], &receipts[1]["witness"]),
+        (&"good".into(), &"right".into())
+    );
+    assert_eq!(proof["keys"][0]["by"], "drill@laptop");
+    let page = agent.get("/proof").body;
+    assert!(
+        page.contains("failed: check_failed") && page.contains("drill@laptop"),
+        "{page}"
+    );
+}
+
+/// 60 receipts, the newest of a drill that failed.
+fn many_proofs() -> ProofFacts {
+    let receipt = |number: u32| ProofReceipt {
+        name: number.to_string(),
+        seen_on: "disk".to_owned(),
+        proven: ProvenSnapshot {
+            stamp: "20260408T060000Z".parse().unwrap(),
+            sequence: 43,
+            proven_at: chrono::DateTime::UNIX_EPOCH,
+            by: "drill@laptop".to_owned(),
+            target: "disk".to_owned(),
+            seconds: 12.4,
+            bytes: 1,
+        },
+        result: match number {
+            0 => ProofResult::Failed("check_failed".to_owned()),
+            _ => ProofResult::Good,
+        },
+        witness: Some(WitnessState::Right),
+    };
+    ProofFacts {
+        receipts: (0..60).map(receipt).collect(),
+        keys: vec![KeyProof {
+            recipient: "age1".to_owned(),
+            alive_after: Some(chrono::DateTime::UNIX_EPOCH),
+            proven_at: Some(chrono::DateTime::UNIX_EPOCH),
+            by: Some("drill@laptop".to_owned()),
+        }],
+        ..ProofFacts::default()
+    }
+}
+
+#[test]
+fn a_target_shows_what_its_credentials_may_do() {
+    let agent = TestAgent::new();
+    let target = || agent.get("/api/v1/targets/disk").json();
+    assert_eq!(target()["credentials"], serde_json::Value::Null);
+    let found = FoundCredentials {
+        writes: true,
+        lists: true,
+        reads: true,
+        reads_archives: false,
+        deletes: false,
+        overwrites: true,
+    };
+    credentials::remember(&agent.config, &[("disk", found)], &QuietFront);
+    let shown = &target()["credentials"];
+    assert_eq!(shown["reads_archives"], false);
+    assert_eq!(
+        (&shown["writes"], &shown["overwrites"]),
+        (&true.into(), &true.into())
+    );
+    assert!(shown["tried_at"].is_string());
 }
 
 #[test]

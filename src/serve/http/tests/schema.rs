@@ -15,8 +15,8 @@ fn ok(command: &mut Command) -> String {
     text
 }
 
-#[test]
-fn schemathesis_finds_nothing() {
+/// Has schemathesis ask an agent with or without tokens.
+fn schemathesis_asks(has_tokens: bool) {
     if std::env::var_os("SEALIFT_TEST_LONG").is_none_or(|value| value != "1") {
         return;
     }
@@ -26,26 +26,35 @@ fn schemathesis_finds_nothing() {
     ok(bin("pip").args(["-q", "install", "openapi-spec-validator", "schemathesis"]));
     let document = concat!(env!("CARGO_MANIFEST_DIR"), "/src/serve/http/openapi.json");
     ok(bin("openapi-spec-validator").arg(document));
-    for has_tokens in [false, true] {
-        let agent = TestAgent::with(Setup {
-            has_tokens,
-            limits: ClientLimits {
-                stream: Duration::from_millis(50),
-                ..ClientLimits::default()
-            },
-            ..Setup::default()
-        });
-        agent.set_work(Work::Succeeds(Duration::ZERO));
-        add_runs(&agent, 300);
-        let mut command = bin("schemathesis");
-        let url = format!("http://{}/openapi.json", agent.address);
-        command.args(["run", &url, "--checks", "all", "--max-examples", "200"]);
-        command
-            .args(["--workers", "4", "--seed", "7"])
-            .current_dir(dir.path());
-        if has_tokens {
-            command.args(["--header", &format!("Authorization: Bearer {TOKEN}")]);
-        }
-        println!("{}", ok(&mut command));
+    let agent = TestAgent::with(Setup {
+        has_tokens,
+        limits: ClientLimits {
+            stream: Duration::from_millis(50),
+            ..ClientLimits::default()
+        },
+        ..Setup::default()
+    });
+    agent.set_work(Work::Succeeds(Duration::ZERO));
+    add_runs(&agent, 300);
+    let mut command = bin("schemathesis");
+    let url = format!("http://{}/openapi.json", agent.address);
+    command.args(["run", &url, "--checks", "all", "--max-examples", "200"]);
+    // With several threads Python 3.11 fails in itself ("AST constructor recursion depth mismatch").
+    command
+        .args(["--workers", "1", "--seed", "7"])
+        .current_dir(dir.path());
+    if has_tokens {
+        command.args(["--header", &format!("Authorization: Bearer {TOKEN}")]);
     }
+    println!("{}", ok(&mut command));
+}
+
+#[test]
+fn schemathesis_finds_nothing_without_a_token() {
+    schemathesis_asks(false);
+}
+
+#[test]
+fn schemathesis_finds_nothing_with_a_token() {
+    schemathesis_asks(true);
 }

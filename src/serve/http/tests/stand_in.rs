@@ -16,6 +16,7 @@ use tokio::sync::{broadcast, mpsc, watch};
 use crate::base::ids::Stamp;
 use crate::config::Config;
 use crate::jobs::error::JobError;
+use crate::jobs::status::proof::ProofFacts;
 use crate::jobs::verdict::{FindingCode, NewestPublished, Severity, Verdict, VerdictFinding};
 use crate::serve::handle::{AgentEvent, AgentHandle, AgentState, ScheduledJob};
 use crate::serve::http::access::AccessTokens;
@@ -35,6 +36,7 @@ const RECIPIENT: &str = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9a
 /// The other parts of the agent.
 pub(super) struct StandInFacts {
     pub(super) verdict: Mutex<Verdict>,
+    pub(super) proof: Mutex<ProofFacts>,
     /// The next verdict is a panic.
     pub(super) panics: AtomicUsize,
 }
@@ -50,6 +52,10 @@ impl HostFacts for StandInFacts {
             newest.age_seconds = (now - newest.stamp.time()).num_seconds();
         }
         Ok(verdict)
+    }
+
+    fn proof(&self, _: &Config) -> Result<ProofFacts, JobError> {
+        Ok(self.proof.lock().unwrap().clone())
     }
 
     fn metrics(
@@ -180,6 +186,7 @@ impl TestAgent {
         };
         let facts = Arc::new(StandInFacts {
             verdict: Mutex::new(green()),
+            proof: Mutex::default(),
             panics: AtomicUsize::new(0),
         });
         let service = HttpService::start(handle, tokens, facts.clone(), setup.limits).unwrap();

@@ -18,6 +18,7 @@ use crate::jobs::verdict::ProvenSnapshot;
 use crate::producer;
 use crate::retention::{Candidate, Pins, Reason, Reasons, TagMatch, decide};
 use crate::state::catalog::{Catalog, Publications, SnapshotRow};
+use crate::state::pins;
 
 /// One snapshot.
 #[derive(Debug, Clone, Serialize)]
@@ -35,6 +36,8 @@ pub(in super::super) struct SnapshotView {
     pub(in super::super) keep: Vec<KeptBy>,
     /// The operator pinned it.
     pub(in super::super) pinned: bool,
+    /// His note about the pin. `None`: there is none.
+    pub(in super::super) pin_note: Option<String>,
     /// A restore for proof. `None`: this is not the newest proven snapshot.
     pub(in super::super) proven: Option<ProvenSnapshot>,
     /// Its directory is on this host.
@@ -60,6 +63,8 @@ pub(in super::super) struct KnownSnapshots<'c> {
     reasons: Option<Vec<Reasons>>,
     local: BTreeSet<Stamp>,
     pins: Pins,
+    /// Notes of the operator's pins.
+    notes: BTreeMap<Stamp, Option<String>>,
     proof: Option<ProvenSnapshot>,
 }
 
@@ -82,6 +87,7 @@ impl<'c> KnownSnapshots<'c> {
             reasons: None,
             local: local.iter().map(|one| one.stamp).collect(),
             pins,
+            notes: pins::read_noted(&config.state).map_err(JobError::from)?,
             proof,
         };
         known.reasons = known.decided()?;
@@ -113,6 +119,10 @@ impl<'c> KnownSnapshots<'c> {
             });
         }
         Ok(Some(decide(&candidates, policy, clock::now())))
+    }
+
+    fn note(&self, stamp: &Stamp) -> Option<String> {
+        self.notes.get(stamp).cloned().flatten()
     }
 
     fn is_proven(&self, row: &SnapshotRow) -> bool {
@@ -158,6 +168,7 @@ impl<'c> KnownSnapshots<'c> {
                 .collect(),
             keep: Vec::new(),
             pinned: self.pins.by_hand.contains(stamp),
+            pin_note: self.note(stamp),
             proven: None,
             local: true,
         })
@@ -210,6 +221,7 @@ impl<'c> KnownSnapshots<'c> {
                 targets: targets.collect(),
                 keep: self.kept_by(*index, row.known.stamp),
                 pinned: self.pins.by_hand.contains(&row.known.stamp),
+                pin_note: self.note(&row.known.stamp),
                 proven: self.proof.clone().filter(|_| self.is_proven(row)),
                 local: self.local.contains(&row.known.stamp),
             }

@@ -11,6 +11,7 @@ use super::super::problem::HttpProblem;
 use crate::base::clock;
 use crate::base::ids::HostName;
 use crate::jobs::run_report::Trigger;
+use crate::jobs::status::proof::ProofFacts;
 use crate::jobs::verdict::Verdict;
 use crate::serve::handle::{RunKind, RunningRun, ScheduledJob};
 
@@ -64,6 +65,13 @@ impl RunningView {
 pub(in super::super) async fn verdict(http: &Arc<HttpParts>) -> Result<Verdict, HttpProblem> {
     let (facts, config) = (Arc::clone(&http.facts), http.state().config);
     let work = move || Ok(facts.verdict(&config, clock::now())?);
+    http.disk.run(work).await
+}
+
+/// Returns what this host remembers of proofs and keys.
+pub(in super::super) async fn proof(http: &Arc<HttpParts>) -> Result<ProofFacts, HttpProblem> {
+    let (facts, config) = (Arc::clone(&http.facts), http.state().config);
+    let work = move || Ok(facts.proof(&config)?);
     http.disk.run(work).await
 }
 

@@ -9,6 +9,7 @@ use crate::base::clock;
 use crate::base::ids::Stamp;
 use crate::config::{Config, TargetConfig};
 use crate::jobs::context::look_into_catalog;
+use crate::jobs::credentials::{self, TriedCredentials};
 use crate::jobs::error::JobError;
 use crate::state::catalog::Catalog;
 use crate::state::history::{History, TargetLook};
@@ -40,6 +41,8 @@ pub(in super::super) struct TargetView {
     pub(in super::super) classes: StorageClasses,
     /// The last look; `None`: there was none.
     pub(in super::super) look: Option<LookView>,
+    /// What its credentials may do. `None`: this host has not tried them.
+    pub(in super::super) credentials: Option<TriedCredentials>,
     /// The newest errors of the last 30 days.
     pub(in super::super) errors: Vec<TargetErrorView>,
     pub(in super::super) verify: VerifyCoverage,
@@ -105,7 +108,7 @@ pub(in super::super) struct VerifyCoverage {
 /// How much to read of each target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in super::super) enum TargetDetail {
-    /// Without the errors, which are in the reports of runs.
+    /// Without the credentials and the errors, which are in the reports of runs.
     Brief,
     /// Everything.
     Full,
@@ -175,6 +178,7 @@ fn view(
             .iter()
             .find(|look| look.target == target.name)
             .map(LookView::from),
+        credentials: None,
         errors: Vec::new(),
         verify: VerifyCoverage {
             read_within_days: READ_WITHIN_DAYS,
@@ -182,6 +186,7 @@ fn view(
         },
     };
     if let Some(history) = history {
+        view.credentials = credentials::of_target(history, &target.name)?;
         let since = now - Duration::days(ERROR_DAYS);
         let errors = history.target_errors(&target.name, since, ERRORS)?;
         let errors = errors.into_iter();
