@@ -2,4 +2,4 @@
 
 mod content;
 
-pub use content::{CopyContentError, StoredContent, copy_content, is_binary};
+pub use content::{CopyContentError, SnapshotContent, copy_content, is_binary};

@@ -19,7 +19,7 @@ const MOST_IN_RUN: usize = 4;
 /// What the beginning of a frame may compress worse than the whole of it, in bytes.
 const BEGINNING_SLACK: u64 = 96 << 10;
 
-/// The rest of a frame is left out if it has at least so many bytes.
+/// The rest of a frame is left out if it has at least this size.
 const WORTH_CUTTING: u64 = 128 << 10;
 
 /// A frame that is needed.
