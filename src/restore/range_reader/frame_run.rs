@@ -157,9 +157,7 @@ async fn decode(
         };
         match error {
             DecodeError::Chunk if part.is_from_cache => {
-                let chunks = opened.layout.chunks_of(&frame.compressed);
-                let damaged = opened.sealed_of(&chunks);
-                ciphertext.forget(&opened.row, damaged).await;
+                // What is fetched now takes the place of what the cache has.
                 let fresh = Freshness::Fetched;
                 part = fetch(ciphertext, opened, &frame.compressed, fresh).await?;
             }
