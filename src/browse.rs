@@ -16,4 +16,4 @@ pub mod sql;
 pub mod tree;
 pub mod versions;
 
-pub use content::{CopyContentError, StoredContent, copy_content, is_binary};
+pub use content::{CopyContentError, SnapshotContent, copy_content, is_binary};

@@ -17,7 +17,7 @@ const READ_AHEAD: usize = 2;
 
 /// Where the content of a file is.
 #[derive(Debug, Clone)]
-pub struct StoredContent {
+pub struct SnapshotContent {
     /// Its runs of bytes in archives, and its holes.
     pub extents: Vec<Extent>,
     /// Bytes.
@@ -26,7 +26,7 @@ pub struct StoredContent {
     pub blake3: Option<Hash>,
 }
 
-impl StoredContent {
+impl SnapshotContent {
     /// Returns the source of a file's content.
     pub fn of(entry: &EntryRef<'_>) -> Self {
         Self {
@@ -69,7 +69,7 @@ pub enum CopyContentError {
 pub async fn copy_content(
     reader: &RangeReader,
     table: &ArchiveTable,
-    source: &StoredContent,
+    source: &SnapshotContent,
     range: Range<u64>,
     write: &mut (dyn FnMut(&[u8]) -> io::Result<()> + Send),
 ) -> Result<u64, CopyContentError> {
@@ -106,7 +106,7 @@ pub async fn copy_content(
 async fn read_window(
     reader: &RangeReader,
     table: &ArchiveTable,
-    source: &StoredContent,
+    source: &SnapshotContent,
     window: Range<u64>,
 ) -> Result<(Vec<u8>, u64), RangeError> {
     let expected = window.end - window.start;

@@ -18,7 +18,7 @@ use super::target_args::RemoteArgs;
 use super::{Context, ls};
 use crate::base::progress::Stage;
 use crate::base::snapshot_choice::SnapshotChoice;
-use crate::browse::{CopyContentError, StoredContent, copy_content, is_binary};
+use crate::browse::{CopyContentError, SnapshotContent, copy_content, is_binary};
 use crate::config::parse_size;
 use crate::format::index::{EntryList, EntryType};
 use crate::jobs::context::{FrontEnd as _, runtime};
@@ -37,7 +37,7 @@ pub(super) struct CatArgs {
     /// Leave out the first bytes of each file: 4096, 1MiB
     #[arg(long, value_name = "N", value_parser = parse_size)]
     offset: Option<u64>,
-    /// Print at most so much of each file. A part is not compared with the file's hash
+    /// Print at most this many bytes of each file. A part is not compared with the file's hash
     #[arg(long, value_name = "N", value_parser = parse_size)]
     length: Option<u64>,
     #[command(flatten)]
@@ -111,7 +111,7 @@ impl CatArgs {
 }
 
 /// Returns where the content of the file at `path` is.
-pub(super) fn source_of(entries: &EntryList, path: &[u8]) -> Result<StoredContent, Failure> {
+pub(super) fn source_of(entries: &EntryList, path: &[u8]) -> Result<SnapshotContent, Failure> {
     let Some(entry) = entries.find(path) else {
         let mut paths = entries.iter().map(|entry| entry.path.to_vec());
         return Err(ls::no_such_path(path, &mut paths));
@@ -121,13 +121,15 @@ pub(super) fn source_of(entries: &EntryList, path: &[u8]) -> Result<StoredConten
         Err(Failure::from_error(text).hint(hint))
     };
     match entry.kind {
-        EntryType::File => Ok(StoredContent::of(&entry)),
+        EntryType::File => Ok(SnapshotContent::of(&entry)),
         EntryType::Hardlink => {
             let first = entry.target.and_then(|target| entries.find(target));
             let first = first.filter(|first| first.kind == EntryType::File);
-            first.map(|first| StoredContent::of(&first)).ok_or_else(|| {
-                Failure::from_error(format!("{} is a hard link to nothing", printable(path)))
-            })
+            first
+                .map(|first| SnapshotContent::of(&first))
+                .ok_or_else(|| {
+                    Failure::from_error(format!("{} is a hard link to nothing", printable(path)))
+                })
         }
         EntryType::Symlink => {
             let target = printable(entry.target.unwrap_or_default());

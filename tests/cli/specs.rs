@@ -162,8 +162,9 @@ macro_rules! specs {
 }
 
 specs! {
-    ack adopt backup catalog completions config demo diff drill find help incident init key list ls man notify open pause pin prune push
-    remote restore resume rollback runs sealift serve snapshot source stats status sync target unit validate verify versions
+    ack adopt backup cat catalog completions config demo diff drill find help incident init key list ls man mount notify open pause
+    pin prune push remote restore resume rollback runs sealift serve snapshot source sql stats status sync target unit validate verify
+    versions
 }
 
 #[test]

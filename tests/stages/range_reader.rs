@@ -179,7 +179,7 @@ fn a_damaged_cache_is_fetched_again() {
             assert!(read_all() > 0, "{number}");
             assert_eq!(read_all(), 0, "{number}");
         }
-        // Damage that somebody hid from it: only the chunks' own tags show that.
+        // Damage that an attacker hid from it: only the chunks' own tags show that.
         for at in [40, good.len() / 2, good.len() - 40] {
             let good = fs::read(block).unwrap();
             let mut bad = good[..good.len() - 32].to_vec();

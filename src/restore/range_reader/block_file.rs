@@ -1,7 +1,7 @@
 //! A file of the ciphertext cache: those parts of one block of an archive that were fetched.
 //!
 //! ```text
-//! "sealift-block-1\n" | number of parts | (start, length) of each | their bytes | BLAKE3 of all that
+//! "sealift-block-1\n" | number of parts | (start, length) of each | their bytes | BLAKE3
 //! ```
 //!
 //! Numbers have 32 bits, little-endian. The hash tells a file that a crash or a disk damaged. It

@@ -130,15 +130,6 @@ impl Ciphertext {
         })
     }
 
-    /// Drops from the cache what it has of `range`, since it is damaged.
-    pub(super) async fn forget(&self, row: &ArchiveRow, range: Range<u64>) {
-        if let Some(cache) = self.cache.clone() {
-            let archive = row.blake3;
-            let forgetting = move || cache.forget(&archive, &range);
-            let _ = tokio::task::spawn_blocking(forgetting).await;
-        }
-    }
-
     async fn cached(
         &self,
         row: &ArchiveRow,

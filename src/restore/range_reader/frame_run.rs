@@ -19,7 +19,7 @@ const MOST_IN_RUN: usize = 4;
 /// What the beginning of a frame may compress worse than the whole of it, in bytes.
 const BEGINNING_SLACK: u64 = 96 << 10;
 
-/// The rest of a frame is left out if it has at least so many bytes.
+/// The rest of a frame is left out if it has at least this size.
 const WORTH_CUTTING: u64 = 128 << 10;
 
 /// A frame that is needed.
@@ -157,9 +157,7 @@ async fn decode(
         };
         match error {
             DecodeError::Chunk if part.is_from_cache => {
-                let chunks = opened.layout.chunks_of(&frame.compressed);
-                let damaged = opened.sealed_of(&chunks);
-                ciphertext.forget(&opened.row, damaged).await;
+                // What is fetched now takes the place of what the cache has.
                 let fresh = Freshness::Fetched;
                 part = fetch(ciphertext, opened, &frame.compressed, fresh).await?;
             }

@@ -36,12 +36,12 @@ type Loaded = Arc<HashMap<u32, Result<Bytes, RangeError>>>;
 /// A load that several readers may await.
 type Flight = Shared<BoxFuture<'static, Loaded>>;
 /// An archive that is being opened, or is open.
-type Opening = Shared<BoxFuture<'static, Result<Arc<OpenedArchive>, RangeError>>>;
+type PendingArchive = Shared<BoxFuture<'static, Result<Arc<OpenedArchive>, RangeError>>>;
 
 struct LoadState {
     frames: FrameCache,
     flights: HashMap<FrameKey, Flight>,
-    openings: HashMap<(Hash, Hash), Opening>,
+    openings: HashMap<(Hash, Hash), PendingArchive>,
 }
 
 /// Opens archives and loads their frames.
@@ -107,7 +107,7 @@ impl FrameLoader {
         opening.await
     }
 
-    fn start_opening(self: &Arc<Self>, row: ArchiveRow) -> Opening {
+    fn start_opening(self: &Arc<Self>, row: ArchiveRow) -> PendingArchive {
         let (loader, key) = (Arc::clone(self), (row.blake3, row.head_sha256));
         let stopped = self.failed(&row, ArchiveError::Stopped);
         let task = tokio::spawn(async move {
@@ -153,7 +153,7 @@ impl FrameLoader {
     }
 
     /// Puts the frames that are in memory into `found`. Returns the loads of the others, and starts
-    /// those that nobody has started.
+    /// those that are not started yet.
     fn take_or_start(
         self: &Arc<Self>,
         opened: &Arc<OpenedArchive>,
@@ -338,7 +338,7 @@ impl Cargo {
     }
 }
 
-/// Ends a load, also one that panics: its frames go into the memory, and nobody waits for it any
+/// Ends a load, also one that panics: its frames go into the memory, and no reader waits for it any
 /// more.
 struct Landing {
     loader: Arc<FrameLoader>,

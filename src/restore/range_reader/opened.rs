@@ -66,11 +66,10 @@ impl OpenedArchive {
         whole.unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Notes that the frames `first..=last` are read. Returns how many frames in a row were read in
-    /// order, these included.
+    /// Notes that one read took the frames `first..=last`. Returns how many frames in a row were
+    /// read in order; the first read counts as one.
     pub(super) fn note_order(&self, first: u32, last: u32) -> u32 {
         let before = self.last.swap(last, Ordering::Relaxed);
-        let more = last - first;
         if before == last {
             return self.in_order.load(Ordering::Relaxed);
         }
@@ -78,8 +77,8 @@ impl OpenedArchive {
         if let Some(more) = last.checked_sub(before).filter(|_| is_next) {
             return self.in_order.fetch_add(more, Ordering::Relaxed) + more;
         }
-        self.in_order.store(more + 1, Ordering::Relaxed);
-        more + 1
+        self.in_order.store(1, Ordering::Relaxed);
+        1
     }
 }
 
@@ -98,9 +97,7 @@ pub(super) async fn open(
     };
     match opening.open().await {
         Err(error) if opening.used_cache && is_damage(&error) => {
-            ciphertext.forget(row, 0..row.bytes.min(HEAD_BYTES)).await;
-            let tail = row.bytes.saturating_sub(TAIL_BYTES);
-            ciphertext.forget(row, tail..row.bytes).await;
+            // What is fetched now takes the place of what the cache has.
             opening.freshness = Freshness::Fetched;
             opening.open().await
         }

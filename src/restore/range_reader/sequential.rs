@@ -34,11 +34,8 @@ impl SequentialRead {
         needed: &BTreeMap<u64, u64>,
     ) -> Result<BTreeMap<u64, Bytes>, ArchiveError> {
         match self.read_from(runtime, needed, Freshness::Any) {
-            Err(error) if is_damage(&error) => {
-                let forgetting = self.ciphertext.forget(&self.row, 0..self.row.bytes);
-                runtime.block_on(forgetting);
-                self.read_from(runtime, needed, Freshness::Fetched)
-            }
+            // The cache may be what is damaged.
+            Err(error) if is_damage(&error) => self.read_from(runtime, needed, Freshness::Fetched),
             read => read,
         }
     }
