@@ -123,7 +123,12 @@ impl<'a> Attribution<'a> {
 
     /// Returns the version in the line that begins in segment `before` and ends in `after`, with
     /// `between` in the middle of it.
-    fn joint(&mut self, before: u32, between: &LinePart, after: u32) -> Result<Option<u32>, String> {
+    fn joint(
+        &mut self,
+        before: u32,
+        between: &LinePart,
+        after: u32,
+    ) -> Result<Option<u32>, String> {
         let of = |number: u32| self.segments[number as usize].as_ref();
         let mut line = of(before).map(|one| one.tail.clone()).unwrap_or_default();
         line.append(between)?;

@@ -208,7 +208,10 @@ fn metadata_changes(one: &ComparedEntry, other: &ComparedEntry) -> Vec<MetadataP
     let parts = [
         (has_mode && one.mode != other.mode, MetadataPart::Mode),
         (one.owner != other.owner, MetadataPart::Owner),
-        (!is_dir && one.mtime_ns != other.mtime_ns, MetadataPart::Time),
+        (
+            !is_dir && one.mtime_ns != other.mtime_ns,
+            MetadataPart::Time,
+        ),
         (xattrs_differ, MetadataPart::Attributes),
     ];
     let differing = parts.into_iter().filter(|(differs, _)| *differs);
@@ -286,8 +289,15 @@ mod tests {
             file("meta", Some(1)),
             file("same", Some(1)),
         ];
-        let longer = ComparedEntry { size: 2, ..file("longer", None) };
-        let other_mode = ComparedEntry { mode: 0o600, mtime_ns: 5, ..file("meta", Some(1)) };
+        let longer = ComparedEntry {
+            size: 2,
+            ..file("longer", None)
+        };
+        let other_mode = ComparedEntry {
+            mode: 0o600,
+            mtime_ns: 5,
+            ..file("meta", Some(1))
+        };
         let after = vec![
             dir("a", 2),
             file("content", Some(2)),
@@ -300,7 +310,11 @@ mod tests {
             assert_eq!((side, &entry.path[..]), (ComparedSide::After, &b"same"[..]));
             Some(Hash([1; 32]))
         });
-        let kinds: Vec<_> = found.changes.iter().map(|one| (one.path(), one.kind)).collect();
+        let kinds: Vec<_> = found
+            .changes
+            .iter()
+            .map(|one| (one.path(), one.kind))
+            .collect();
         assert_eq!(
             kinds,
             [
@@ -311,8 +325,14 @@ mod tests {
                 (b"meta", ChangeKind::Metadata),
             ]
         );
-        assert_eq!(found.changes[4].metadata, [MetadataPart::Mode, MetadataPart::Time]);
+        assert_eq!(
+            found.changes[4].metadata,
+            [MetadataPart::Mode, MetadataPart::Time]
+        );
         let totals = &found.totals;
-        assert_eq!((totals.unchanged, totals.bytes_before, totals.bytes_after), (2, 5, 5));
+        assert_eq!(
+            (totals.unchanged, totals.bytes_before, totals.bytes_after),
+            (2, 5, 5)
+        );
     }
 }

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use futures::{StreamExt as _};
+use futures::StreamExt as _;
 
 use super::attribution::Attribution;
 use super::index_lines::ScannedPiece;
@@ -109,7 +109,17 @@ pub async fn find(
     let segments = IndexSegments::cut(plan.archives.len(), placed);
     let copies = Arc::new(IndexCopies::of(snapshots, &plan, &segments));
     let (scanned, unread) = plan.scan(&segments, &copies, reader, request).await;
-    collect(snapshots, request, Scan { plan, segments, copies, scanned, unread })
+    collect(
+        snapshots,
+        request,
+        Scan {
+            plan,
+            segments,
+            copies,
+            scanned,
+            unread,
+        },
+    )
 }
 
 /// Fetches each page of a table once.
@@ -271,7 +281,9 @@ impl ArchiveScan {
                 })?;
                 if bytes.len() as u64 != end - start {
                     let id = self.row.id;
-                    return Err(UnseenReason::of(format!("archive {id} is shorter than its table says")));
+                    return Err(UnseenReason::of(format!(
+                        "archive {id} is shorter than its table says"
+                    )));
                 }
                 for number in next..=last {
                     let place = &self.places[number];
@@ -279,14 +291,17 @@ impl ArchiveScan {
                     if from < to {
                         let part = &bytes[(from - start) as usize..(to - start) as usize];
                         pieces[number].1.feed(&self.request.query, part);
-                        self.copies.put(self.first + number as u32, from - place.start, part);
+                        self.copies
+                            .put(self.first + number as u32, from - place.start, part);
                     }
                 }
                 start = end;
             }
             next = last + 1;
         }
-        let finished = pieces.into_iter().map(|(number, piece)| (number, piece.finish()));
+        let finished = pieces
+            .into_iter()
+            .map(|(number, piece)| (number, piece.finish()));
         Ok(finished.collect())
     }
 }
@@ -317,10 +332,14 @@ impl IndexCopies {
         for (position, placed) in plan.indexes.iter().enumerate().rev() {
             let Ok(placed) = placed else { continue };
             let bytes = snapshots[position].manifest.core.index.bytes;
-            let Some(rest) = left.checked_sub(bytes) else { break };
+            let Some(rest) = left.checked_sub(bytes) else {
+                break;
+            };
             left = rest;
             let number = copies.all.len() as u32;
-            copies.all.push((position, Mutex::new(vec![0; bytes as usize])));
+            copies
+                .all
+                .push((position, Mutex::new(vec![0; bytes as usize])));
             let mut at = 0;
             for extent in placed {
                 let lengths = &segments.archives[extent.archive as usize];
@@ -337,7 +356,10 @@ impl IndexCopies {
     /// Copies bytes that are at `at` of a segment.
     fn put(&self, segment: u32, at: u64, bytes: &[u8]) {
         for (number, start) in self.places.get(&segment).into_iter().flatten() {
-            let mut copy = self.all[*number as usize].1.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut copy = self.all[*number as usize]
+                .1
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             let start = (start + at) as usize;
             copy[start..start + bytes.len()].copy_from_slice(bytes);
         }
@@ -384,9 +406,8 @@ fn collect(
                 let position = position as u32;
                 scan.scanned.count(position, &found);
                 if let Some(condition) = &request.rows {
-                    let is_meant = |path: &[u8]| {
-                        request.query.is_empty() || request.query.matches_path(path)
-                    };
+                    let is_meant =
+                        |path: &[u8]| request.query.is_empty() || request.query.matches_path(path);
                     let rows = row_counts::matching(&header, condition, position, is_meant);
                     result.rows.extend(rows);
                 }
@@ -411,13 +432,17 @@ impl Scan<'_> {
             Ok(placed) => placed,
             Err(reason) => return Err(reason.clone()),
         };
-        let mut unread = placed.iter().filter_map(|extent| self.unread.get(&extent.archive));
+        let mut unread = placed
+            .iter()
+            .filter_map(|extent| self.unread.get(&extent.archive));
         if let Some(reason) = unread.next() {
             return Err(reason.clone());
         }
         let core = &snapshot.manifest.core;
         if hash.is_some_and(|hash| *hash != core.index.blake3) {
-            return Err(UnseenReason::of("the BLAKE3 of its index is not the manifest's"));
+            return Err(UnseenReason::of(
+                "the BLAKE3 of its index is not the manifest's",
+            ));
         }
         let malformed = |what: String| UnseenReason::of(format!("its index is malformed: {what}"));
         let runs = placed.iter().map(|extent| self.segments.of(extent));
@@ -428,9 +453,15 @@ impl Scan<'_> {
             let other = format!("it is of {} at {}", header.host, header.stamp);
             return Err(malformed(other));
         }
-        let promised = header.archives.saturating_add(header.entries).saturating_add(1);
+        let promised = header
+            .archives
+            .saturating_add(header.entries)
+            .saturating_add(1);
         if index.lines != promised {
-            return Err(malformed(format!("{} lines, promised {promised}", index.lines)));
+            return Err(malformed(format!(
+                "{} lines, promised {promised}",
+                index.lines
+            )));
         }
         Ok((header, index.found))
     }

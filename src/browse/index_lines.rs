@@ -284,7 +284,11 @@ mod tests {
             b"{\"path\":\"../a\",\"type\":\"dir\",\"mode\":0,\"uid\":0,\"gid\":0,\"mtime\":0}",
             b"{\"extents\":[[\"x\",0,1]],\"path\":\"a\"}",
         ] {
-            assert!(wanted(&query, line).is_err(), "{}", String::from_utf8_lossy(line));
+            assert!(
+                wanted(&query, line).is_err(),
+                "{}",
+                String::from_utf8_lossy(line)
+            );
         }
         // Another order of keys, and spaces, are valid JSON.
         let line = b"{\"type\":\"dir\", \"path\":\"a\",\"mode\":0,\"uid\":0,\"gid\":0,\"mtime\":0}";

@@ -75,7 +75,11 @@ impl LiveTree {
             mode: meta.permissions(),
             owner: (meta.uid(), meta.gid()),
             mtime_ns: i128::from(meta.mtime()) * 1_000_000_000 + i128::from(meta.mtime_nsec()),
-            size: if kind == VersionKind::File { meta.len() } else { 0 },
+            size: if kind == VersionKind::File {
+                meta.len()
+            } else {
+                0
+            },
             blake3: None,
             target,
             rdev: is_device.then(|| (rustix::fs::major(rdev), rustix::fs::minor(rdev))),

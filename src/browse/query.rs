@@ -114,7 +114,11 @@ impl FindQuery {
             Some(SizeBound::Below(bytes)) => is_file && entry.size < bytes,
             Some(SizeBound::Exactly(bytes)) => is_file && entry.size == bytes,
         };
-        is_kind && is_size && self.changed_since_ns.is_none_or(|since| entry.mtime_ns >= since)
+        is_kind
+            && is_size
+            && self
+                .changed_since_ns
+                .is_none_or(|since| entry.mtime_ns >= since)
     }
 }
 
@@ -164,7 +168,11 @@ mod tests {
             ("NOTES.txt", "notes.txt", false),
         ] {
             let query = FindQuery::new([pattern.as_bytes()], false);
-            assert_eq!(query.matches_path(path.as_bytes()), matches, "{pattern} {path}");
+            assert_eq!(
+                query.matches_path(path.as_bytes()),
+                matches,
+                "{pattern} {path}"
+            );
         }
         let query = FindQuery::new([&b"\xc3\x84*.TXT"[..], b"\xff*"], true);
         for path in ["b/\u{e4}x.txt".as_bytes(), b"\xc3\x84.Txt", b"\xffa"] {

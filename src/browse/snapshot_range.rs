@@ -126,7 +126,11 @@ mod tests {
             ("3..", name("3"), None),
             ("..latest", None, name("latest")),
             ("..", None, None),
-            ("20260407T060000Z", name("20260407T060000Z"), name("20260407T060000Z")),
+            (
+                "20260407T060000Z",
+                name("20260407T060000Z"),
+                name("20260407T060000Z"),
+            ),
         ] {
             let range = SnapshotRange::parse(text).unwrap();
             assert_eq!(range, SnapshotRange::Between(from, to), "{text}");

@@ -174,7 +174,10 @@ pub fn by_content(spans: Vec<VersionSpan>) -> Vec<VersionSpan> {
     let mut joined: Vec<VersionSpan> = Vec::new();
     let mut path_begins = 0;
     for span in spans {
-        if joined.last().is_some_and(|last| last.version.path != span.version.path) {
+        if joined
+            .last()
+            .is_some_and(|last| last.version.path != span.version.path)
+        {
             path_begins = joined.len();
         }
         let is_same = |one: &&mut VersionSpan| {

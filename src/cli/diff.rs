@@ -82,24 +82,28 @@ impl DiffArgs {
     fn sides(&self) -> Result<Sides, Failure> {
         let parse = |text: &str| SnapshotChoice::parse(text).map_err(Failure::usage);
         let (from, to, path) = match (self.before.split_once(".."), &self.after, &self.path) {
-            (Some((from, to)), path, None) => {
-                (from, Some(to), path.as_deref().map(Path::new))
-            }
+            (Some((from, to)), path, None) => (from, Some(to), path.as_deref().map(Path::new)),
             (Some(_), _, Some(_)) => {
-                return Err(Failure::usage("A..B names both snapshots, and one more is named")
-                    .hint("write `sealift diff A B PATH` or `sealift diff A..B PATH`"));
+                return Err(
+                    Failure::usage("A..B names both snapshots, and one more is named")
+                        .hint("write `sealift diff A B PATH` or `sealift diff A..B PATH`"),
+                );
             }
             (None, to, path) => (&*self.before, to.as_deref(), path.as_deref()),
         };
         let to = match (to, &self.live) {
             (Some(NOW) | None, Some(_)) => None,
             (Some(NOW), None) => {
-                return Err(Failure::usage("`now` is the directory of --live, which is missing")
-                    .hint("add --live DIR, or name a snapshot"));
+                return Err(
+                    Failure::usage("`now` is the directory of --live, which is missing")
+                        .hint("add --live DIR, or name a snapshot"),
+                );
             }
             (Some(_), Some(_)) => {
-                return Err(Failure::usage("--live takes the place of the second snapshot")
-                    .hint("write `now` for it, or omit --live"));
+                return Err(
+                    Failure::usage("--live takes the place of the second snapshot")
+                        .hint("write `now` for it, or omit --live"),
+                );
             }
             (None, None) => {
                 return Err(Failure::usage("the second snapshot is missing")
@@ -193,7 +197,11 @@ fn sealed(context: &Context, args: &DiffArgs, sides: &Sides) -> Result<DiffRepor
         .then(|| row_changes(&before.header, &after.header, is_meant));
     let old = before.table.rows.values().map(|row| row.blake3);
     let old: std::collections::HashSet<_> = old.collect();
-    let new = after.table.rows.values().filter(|row| !old.contains(&row.blake3));
+    let new = after
+        .table
+        .rows
+        .values()
+        .filter(|row| !old.contains(&row.blake3));
     Ok(DiffReport {
         rows,
         new_stored_bytes: Some(new.map(|row| row.bytes).sum()),

@@ -11,7 +11,7 @@ use super::Context;
 use super::failure::{Failure, Outcome};
 use super::ls::time_of_ns;
 use super::output::{self, count, printable, size};
-use super::search_args::{SearchArgs, unseen, unseen_json};
+use super::search_args::{SearchArgs, Searched};
 use super::versions;
 use crate::base::ids::Stamp;
 use crate::base::local_time;
@@ -99,7 +99,8 @@ pub(super) fn run(context: &Context, args: &FindArgs) -> Result<Outcome, Failure
         query,
         rows: args.rows.clone(),
     };
-    let mut found = args.search.search(context, request)?;
+    let mut searched = args.search.search(context, request)?;
+    let found = &mut searched.found;
     if args.rows.is_some() {
         found.versions = Vec::new();
     }
@@ -109,28 +110,29 @@ pub(super) fn run(context: &Context, args: &FindArgs) -> Result<Outcome, Failure
         (_, true) => by_content(spans),
         _ => spans,
     };
+    let found = &searched.found;
     if context.json {
-        output::print_json(&report(&found, args.rows.is_some()))?;
+        output::print_json(&report(&searched, args.rows.is_some()))?;
     } else if args.null {
-        print_null(&found)?;
+        print_null(found)?;
     } else if args.rows.is_some() {
-        print_rows(&found)?;
+        print_rows(found)?;
     } else if args.versions {
-        versions::print_all(&found)?;
+        versions::print_all(found)?;
     } else {
-        print(&found)?;
+        print(found)?;
     }
     if found.versions.is_empty() && found.rows.is_empty() {
-        let searched = found.snapshots.len() - unseen(&found).count();
-        context.note(format_args!("nothing found in {}", count(searched as u64, "snapshot")));
+        context.note(format_args!(
+            "nothing found in {}",
+            count(searched.count(), "snapshot")
+        ));
     }
-    Ok(match unseen(&found).next() {
-        None => Outcome::Complete,
-        Some(_) => Outcome::Partial,
-    })
+    Ok(searched.outcome())
 }
 
-fn report(found: &FindResult, has_rows: bool) -> Value {
+fn report(searched: &Searched, has_rows: bool) -> Value {
+    let found = &searched.found;
     let rows = found.rows.iter().map(|row| {
         let snapshot = &found.snapshots[row.snapshot as usize];
         json!({
@@ -143,16 +145,20 @@ fn report(found: &FindResult, has_rows: bool) -> Value {
     json!({
         "versions": versions.collect::<Vec<Value>>(),
         "rows": has_rows.then(|| rows.collect::<Vec<Value>>()),
-        "snapshots": found.snapshots.len() - unseen(found).count(),
+        "snapshots": searched.count(),
         "compared": found.compared,
-        "unseen": unseen_json(found),
+        "unseen": searched.unseen_json(),
+        "findings": searched.findings,
     })
 }
 
 /// Returns a version as JSON.
 pub(super) fn span_json(span: &VersionSpan, snapshots: &[SearchedSnapshot]) -> Value {
     let version = &span.version;
-    let (first, last) = (&snapshots[span.first as usize], &snapshots[span.last as usize]);
+    let (first, last) = (
+        &snapshots[span.first as usize],
+        &snapshots[span.last as usize],
+    );
     let value = json!({
         "type": version.kind, "size": version.size,
         "modified": time_of_ns(version.mtime_ns),
@@ -268,7 +274,9 @@ fn print_rows(found: &FindResult) -> Result<(), Failure> {
     });
     let header = ["SNAPSHOT", "SEQUENCE", "ROWS", "TABLE", "DATABASE"];
     let rows: Vec<Vec<String>> = rows.collect();
-    Ok(output::write_stdout(output::table(&header, &rows).as_bytes())?)
+    Ok(output::write_stdout(
+        output::table(&header, &rows).as_bytes(),
+    )?)
 }
 
 #[cfg(test)]
@@ -277,7 +285,13 @@ mod tests {
 
     #[test]
     fn a_line_with_a_short_path_has_80_columns() {
-        let columns = ["9.99 MB", "2026-04-06 12:00", "20260407T060000Z", "20260407T060000Z", "365"];
+        let columns = [
+            "9.99 MB",
+            "2026-04-06 12:00",
+            "20260407T060000Z",
+            "20260407T060000Z",
+            "365",
+        ];
         let line = line(columns.map(str::to_owned), "a/notes.txt");
         assert_eq!(line.chars().count(), 80);
     }

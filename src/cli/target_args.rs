@@ -88,12 +88,15 @@ impl RemoteArgs {
                 is_offline,
             }),
             None if is_offline => {
-                return Err(Failure::usage("--offline reads the cache, and there is none")
-                    .hint("give the one that an earlier run used: --cache DIR"));
+                return Err(
+                    Failure::usage("--offline reads the cache, and there is none")
+                        .hint("give the one that an earlier run used: --cache DIR"),
+                );
             }
             None => None,
         };
-        self.open_with(context, None, kept.as_ref(), MemoryUse::Yes).await
+        self.open_with(context, None, kept.as_ref(), MemoryUse::Yes)
+            .await
     }
 
     /// Opens it with the signer that the options name, and neither compares it with the remembered
@@ -108,7 +111,8 @@ impl RemoteArgs {
         context: &Context,
         download: Option<Timetable>,
     ) -> Result<Remote, Failure> {
-        self.open_with(context, download, None, MemoryUse::Yes).await
+        self.open_with(context, download, None, MemoryUse::Yes)
+            .await
     }
 
     async fn open_with(
@@ -218,10 +222,18 @@ impl RemoteArgs {
     pub(super) fn source(
         &self,
     ) -> Result<Option<(TargetSpec, Option<config::remotes::NamedRemote>)>, Failure> {
+        self.source_by(named_place::remote_or_folder)
+    }
+
+    /// Does the same with `find` to find the remote of a name.
+    fn source_by(
+        &self,
+        find: impl Fn(&str) -> Result<Option<config::remotes::NamedRemote>, Failure>,
+    ) -> Result<Option<(TargetSpec, Option<config::remotes::NamedRemote>)>, Failure> {
         let Some(text) = &self.from else {
             return Ok(None);
         };
-        let remote = named_place::remote_or_folder(text)?;
+        let remote = find(text)?;
         let named = remote.as_ref().map(config::remotes::NamedRemote::spec);
         let named = named.unwrap_or_else(|| TargetSpec::from_url(text));
         let spec = TargetSpec {
@@ -240,8 +252,13 @@ impl RemoteArgs {
         download: Option<Timetable>,
         kept: Option<&KeptPlaces>,
     ) -> Result<ReadPlace, Failure> {
-        if let Some((spec, remote)) = self.source()? {
-            let is_offline = kept.is_some_and(|kept| kept.is_offline);
+        let is_offline = kept.is_some_and(|kept| kept.is_offline);
+        let source = match is_offline {
+            // A folder need not be there.
+            true => self.source_by(named_place::remote_of_name)?,
+            false => self.source()?,
+        };
+        if let Some((spec, remote)) = source {
             if !is_offline {
                 check_folder(&spec.url)?;
             }

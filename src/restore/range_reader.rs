@@ -270,7 +270,8 @@ impl RangeReader {
             let wants: Vec<FrameWant> = frames.iter().filter_map(|one| want_of(one)).collect();
             let loaded = self.loader.frames(&first.opened, &wants).await?;
             let slices = frames.iter().flat_map(|slices| slices.iter());
-            let found = slices.filter_map(|slice| Some((slice, loaded.get(&slice.number)?.clone())));
+            let found =
+                slices.filter_map(|slice| Some((slice, loaded.get(&slice.number)?.clone())));
             Ok::<_, RangeError>(found.collect())
         });
         let loaded: Vec<Vec<_>> = futures::future::try_join_all(loads).await?;
@@ -321,7 +322,10 @@ fn cut(
 ) -> Result<Vec<FrameSlice>, ArchiveError> {
     let mut slices = Vec::new();
     let mut add = |number: u32, frame: &Range<u64>| {
-        let (from, to) = (piece.tar.start.max(frame.start), piece.tar.end.min(frame.end));
+        let (from, to) = (
+            piece.tar.start.max(frame.start),
+            piece.tar.end.min(frame.end),
+        );
         if from < to {
             slices.push(FrameSlice {
                 opened: Arc::clone(opened),

@@ -68,7 +68,8 @@ impl KeptObjects {
         let [host, folder, name] = parts[..] else {
             return None;
         };
-        let is_safe = |part: &str| !part.is_empty() && !part.starts_with('.') && !part.contains('\0');
+        let is_safe =
+            |part: &str| !part.is_empty() && !part.starts_with('.') && !part.contains('\0');
         let is_kept = KEPT.contains(&folder) && is_safe(host) && is_safe(name);
         is_kept.then(|| self.dir.join(host).join(folder).join(name))
     }
@@ -97,7 +98,10 @@ impl KeptObjects {
             return;
         }
         for kept in self.listed(prefix) {
-            if let Some(file) = self.file_of(&kept.key).filter(|_| !keys.contains(&*kept.key)) {
+            if let Some(file) = self
+                .file_of(&kept.key)
+                .filter(|_| !keys.contains(&*kept.key))
+            {
                 // If it stays, it is forgotten the next time.
                 let _ = fs::remove_file(file);
             }
@@ -142,7 +146,9 @@ impl Storage for KeptObjects {
     }
 
     fn may_be_unmounted(&self) -> bool {
-        self.target.as_ref().is_some_and(|target| target.may_be_unmounted())
+        self.target
+            .as_ref()
+            .is_some_and(|target| target.may_be_unmounted())
     }
 
     fn trouble(&self) -> Option<String> {
@@ -166,7 +172,9 @@ impl Storage for KeptObjects {
     }
 
     fn looks_in_part(&self, folders: usize, objects: usize) -> bool {
-        self.target.as_ref().is_some_and(|target| target.looks_in_part(folders, objects))
+        self.target
+            .as_ref()
+            .is_some_and(|target| target.looks_in_part(folders, objects))
     }
 
     async fn sizes(&self, keys: &[String]) -> Result<Option<HashMap<String, u64>>, TargetError> {

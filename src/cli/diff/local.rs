@@ -14,7 +14,11 @@ use crate::browse::live_tree::LiveTree;
 use crate::jobs::local_snapshots;
 use crate::producer;
 
-pub(super) fn diff(context: &Context, args: &DiffArgs, sides: &Sides) -> Result<DiffReport, Failure> {
+pub(super) fn diff(
+    context: &Context,
+    args: &DiffArgs,
+    sides: &Sides,
+) -> Result<DiffReport, Failure> {
     if args.rows {
         return Err(
             Failure::usage("the numbers of rows are in sealed snapshots on a target")

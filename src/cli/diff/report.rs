@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::failure::Failure;
 use super::super::find::put_bytes;
-use super::super::output::{self, count, printable, size};
+use super::super::output::{self, printable, size};
 use crate::base::ids::Stamp;
 use crate::base::skipped::Skipped;
 use crate::browse::difference::{
@@ -108,19 +108,20 @@ impl DiffReport {
             output::print_line(row_line(row))?;
         }
         output::print_line(format_args!(
-            "{} -> {}: {} added, {} removed, {} modified, {} of another type, {}",
+            "{} -> {}",
             self.before.text(),
             self.after.text(),
-            totals.added,
-            totals.removed,
-            totals.content,
-            totals.r#type,
-            format_args!("{} in metadata only", totals.metadata),
         ))?;
-        let stored = self.new_stored_bytes.map(|bytes| format!(", {} newly stored", size(bytes)));
+        output::print_line(format_args!(
+            "{} added, {} removed, {} modified, {} of another type, {} in metadata only",
+            totals.added, totals.removed, totals.content, totals.r#type, totals.metadata,
+        ))?;
+        let stored = self
+            .new_stored_bytes
+            .map(|bytes| format!(", {} newly stored", size(bytes)));
         output::print_line(format_args!(
             "{} unchanged; {} -> {}{}",
-            count(totals.unchanged, "entry").replace("entrys", "entries"),
+            totals.unchanged,
             size(totals.bytes_before),
             size(totals.bytes_after),
             stored.unwrap_or_default(),
@@ -173,7 +174,11 @@ fn line(change: &EntryChange) -> String {
         ChangeKind::Metadata => format!("{:>20}", parts(change)),
         ChangeKind::Content | ChangeKind::Type => format!("{before:>8} -> {after:>8}"),
     };
-    format!("{} {middle}  {}", letter(change.kind), printable(change.path()))
+    format!(
+        "{} {middle}  {}",
+        letter(change.kind),
+        printable(change.path())
+    )
 }
 
 fn parts(change: &EntryChange) -> String {
@@ -230,11 +235,18 @@ mod tests {
         };
         for (before, after, text) in [
             (Some(1204), Some(0), "1204 -> 0 (-1204)"),
-            (Some(0), Some(u64::MAX), "0 -> 18446744073709551615 (+18446744073709551615)"),
+            (
+                Some(0),
+                Some(u64::MAX),
+                "0 -> 18446744073709551615 (+18446744073709551615)",
+            ),
             (None, Some(3), "none -> 3"),
             (Some(3), None, "3 -> none"),
         ] {
-            assert_eq!(row_line(&row(before, after)), format!("db/app.db: documents {text}"));
+            assert_eq!(
+                row_line(&row(before, after)),
+                format!("db/app.db: documents {text}")
+            );
         }
     }
 }

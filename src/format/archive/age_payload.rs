@@ -50,9 +50,11 @@ impl PayloadKey {
     /// Encrypts `chunk` in place and appends its tag. No two chunks share a nonce, since the
     /// counter only grows.
     fn seal(&mut self, chunk: &mut Vec<u8>, is_last: bool) -> io::Result<()> {
-        let sealed = self
-            .key
-            .seal_in_place_append_tag(Self::nonce(self.counter, is_last), Aad::empty(), chunk);
+        let sealed = self.key.seal_in_place_append_tag(
+            Self::nonce(self.counter, is_last),
+            Aad::empty(),
+            chunk,
+        );
         self.counter += 1;
         sealed.map_err(|_| io::Error::other("a chunk cannot be encrypted"))
     }
@@ -327,7 +329,14 @@ mod tests {
     #[test]
     fn any_chunks_decrypt_alone_and_only_at_their_place() {
         let key = || PayloadKey::derive(&[1; FILE_KEY_BYTES], &[2; NONCE_BYTES]).unwrap();
-        for bytes in [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 3 * CHUNK_BYTES] {
+        for bytes in [
+            0,
+            1,
+            CHUNK_BYTES - 1,
+            CHUNK_BYTES,
+            CHUNK_BYTES + 1,
+            3 * CHUNK_BYTES,
+        ] {
             let plain: Vec<u8> = (0..bytes).map(|i| (i / 7) as u8).collect();
             let mut writer = PayloadWriter::new(key(), Vec::new());
             writer.write_all(&plain).unwrap();

@@ -255,7 +255,10 @@ fn blocks_of(range: &Range<u64>) -> impl Iterator<Item = (u64, Range<u64>)> + us
     let blocks = from / BLOCK_BYTES..to.div_ceil(BLOCK_BYTES);
     blocks.filter(move |_| from < to).map(move |block| {
         let start = block * BLOCK_BYTES;
-        (block, from.max(start) - start..to.min(start + BLOCK_BYTES) - start)
+        (
+            block,
+            from.max(start) - start..to.min(start + BLOCK_BYTES) - start,
+        )
     })
 }
 
@@ -300,7 +303,9 @@ mod tests {
 
     fn joined(found: Vec<(u64, Bytes)>) -> Vec<u8> {
         let mut all = Vec::new();
-        found.iter().for_each(|(_, bytes)| all.extend_from_slice(bytes));
+        found
+            .iter()
+            .for_each(|(_, bytes)| all.extend_from_slice(bytes));
         all
     }
 
@@ -315,7 +320,10 @@ mod tests {
         let found = other.get(&archive, &(500_000..3_500_000));
         assert_eq!(joined(found), bytes);
         let found = other.get(&archive, &(1_000_000..1_000_010));
-        assert_eq!(found, [(1_000_000, bytes[500_000..500_010].to_vec().into())]);
+        assert_eq!(
+            found,
+            [(1_000_000, bytes[500_000..500_010].to_vec().into())]
+        );
         assert_eq!(other.get(&archive, &(0..500_000)), []);
         assert_eq!(other.get(&Hash([8; 32]), &(500_000..600_000)), []);
         assert_eq!(cache.trouble(), None);
@@ -341,7 +349,9 @@ mod tests {
         ];
         let block = vec![1; BLOCK_BYTES as usize];
         cache.put(&Hash([0; 32]), 0, &block);
-        others.iter().for_each(|path| std::fs::write(path, "x").unwrap());
+        others
+            .iter()
+            .for_each(|path| std::fs::write(path, "x").unwrap());
         for number in 1..40 {
             std::thread::sleep(std::time::Duration::from_millis(8));
             assert!(!cache.get(&Hash([0; 32]), &(0..10)).is_empty());

@@ -88,7 +88,9 @@ pub(super) async fn load_run(
     let part = match opened.take_whole() {
         Some(whole) => {
             let chunks = opened.sealed_of(&opened.layout.chunks_of(&all));
-            let sealed = whole.bytes.slice(chunks.start as usize..chunks.end as usize);
+            let sealed = whole
+                .bytes
+                .slice(chunks.start as usize..chunks.end as usize);
             FetchedChunks {
                 chunks: SealedChunks {
                     first: opened.layout.chunks_of(&all).start,

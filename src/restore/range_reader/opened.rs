@@ -74,8 +74,8 @@ impl OpenedArchive {
         if before == last {
             return self.in_order.load(Ordering::Relaxed);
         }
-        if before.wrapping_add(1) == first || before == first {
-            let more = last - before;
+        let is_next = before.checked_add(1) == Some(first) || before == first;
+        if let Some(more) = last.checked_sub(before).filter(|_| is_next) {
             return self.in_order.fetch_add(more, Ordering::Relaxed) + more;
         }
         self.in_order.store(more + 1, Ordering::Relaxed);
