@@ -295,6 +295,13 @@ impl ArchiveScan {
                             .put(self.first + number as u32, from - place.start, part);
                     }
                 }
+                if pieces[next..=last]
+                    .iter()
+                    .all(|(_, piece)| piece.broken.is_some())
+                {
+                    // The rest of a broken piece changes nothing, and may be gigabytes.
+                    break;
+                }
                 start = end;
             }
             next = last + 1;
