@@ -3,6 +3,7 @@
 mod attribution;
 pub mod difference;
 pub mod find;
+mod index_copies;
 mod index_lines;
 mod index_segments;
 pub mod live_tree;

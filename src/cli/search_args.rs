@@ -181,9 +181,9 @@ fn tell_unseen(unseen: &[&SearchedSnapshot]) {
 }
 
 fn all_unseen(unseen: &[&SearchedSnapshot]) -> Failure {
-    let reasons = unseen.iter().filter_map(|one| one.unseen.as_ref());
+    let mut reasons = unseen.iter().filter_map(|one| one.unseen.as_ref());
     let lacks_identity = reasons.clone().all(|reason| reason.lacks_identity);
-    let reason = reasons.last().map_or("", |reason| &reason.text);
+    let reason = reasons.next_back().map_or("", |reason| &reason.text);
     let stamp = unseen.last().map(|one| one.stamp.to_string());
     let error = Failure::from_error(format!(
         "no snapshot could be searched; {}: {reason}",

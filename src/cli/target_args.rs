@@ -1,15 +1,15 @@
 //! The target that a command reads, and whose signatures it believes there.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
 
 use super::failure::Failure;
+use super::kept_places::KeptPlaces;
 use super::named_place::{self, NamedPlace};
 use super::signer_check::{self, SeenPlace};
 use super::{Context, output};
-use crate::base::ids::{Hash, HostName, MANIFESTS};
+use crate::base::ids::{HostName, MANIFESTS};
 use crate::base::progress::Stage;
 use crate::base::rate_schedule::Timetable;
 use crate::config::{self, Config};
@@ -82,19 +82,7 @@ impl RemoteArgs {
         options: &RangeReaderOptions,
         is_offline: bool,
     ) -> Result<Remote, Failure> {
-        let kept = match &options.cache_dir {
-            Some(cache) => Some(KeptPlaces {
-                dir: cache.join(KEPT_DIR),
-                is_offline,
-            }),
-            None if is_offline => {
-                return Err(
-                    Failure::usage("--offline reads the cache, and there is none")
-                        .hint("give the one that an earlier run used: --cache DIR"),
-                );
-            }
-            None => None,
-        };
+        let kept = KeptPlaces::of(options, is_offline)?;
         self.open_with(context, None, kept.as_ref(), MemoryUse::Yes)
             .await
     }
@@ -306,34 +294,6 @@ impl RemoteArgs {
             signer: self.signer.clone(),
             config: Some(config),
         })
-    }
-}
-
-/// Name of the directory in the cache for what is kept of each place. No host has such a name.
-const KEPT_DIR: &str = ".objects";
-
-/// Where small objects are kept.
-struct KeptPlaces {
-    dir: PathBuf,
-    /// The target is not asked.
-    is_offline: bool,
-}
-
-impl KeptPlaces {
-    /// Opens a place of this name with what is kept of it; without `kept` it opens the target
-    /// alone.
-    fn open(
-        kept: Option<&Self>,
-        name: &str,
-        spec: &TargetSpec,
-        open: impl FnOnce() -> Result<Arc<dyn Storage>, Failure>,
-    ) -> Result<Arc<dyn Storage>, Failure> {
-        let Some(kept) = kept else { return open() };
-        let dir = kept.dir.join(Hash::blake3(name.as_bytes()).short());
-        match kept.is_offline {
-            true => Ok(storage::only_kept_objects(spec.label(), dir)),
-            false => Ok(storage::keeping_objects(open()?, dir)),
-        }
     }
 }
 

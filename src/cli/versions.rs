@@ -8,10 +8,9 @@ use serde_json::{Value, json};
 use super::Context;
 use super::choose::snapshot_path;
 use super::failure::{Failure, Outcome};
-use super::find::{put_bytes, size_of, span_json, with_target};
-use super::ls::second_of_ns;
 use super::output::{self, count, printable, shell_word};
 use super::search_args::{SearchArgs, Searched};
+use super::version_lines::{content_line, put_bytes, span_json};
 use crate::browse::find::{FindRequest, FindResult};
 use crate::browse::query::FindQuery;
 use crate::browse::versions::{VersionKind, VersionSpan, by_content};
@@ -91,7 +90,7 @@ fn print(searched: &Searched, path: &[u8], args: &VersionsArgs) -> Result<(), Fa
         count(searched.count(), "snapshot"),
     ))?;
     for span in &found.versions {
-        output::print_entry(line(found, span))?;
+        output::print_entry(content_line(found, span))?;
         if let Some(target) = &span.version.target {
             output::print_entry(format_args!("    -> {}", printable(target)))?;
         }
@@ -102,36 +101,6 @@ fn print(searched: &Searched, path: &[u8], args: &VersionsArgs) -> Result<(), Fa
     let newest = found.versions.iter().max_by_key(|span| span.last);
     if let Some(command) = newest.and_then(|span| command("restore", found, span, args)) {
         output::print_line(format_args!("to restore one: {command} --to DIR"))?;
-    }
-    Ok(())
-}
-
-/// Returns `BLAKE3-8 SIZE MODIFIED FIRST..LAST`.
-fn line(found: &FindResult, span: &VersionSpan) -> String {
-    let version = &span.version;
-    let hash = version.blake3.map(|hash| hash.short());
-    let hash = hash.as_deref().map_or("-", |hash| &hash[..8]);
-    let (first, last) = (
-        found.snapshots[span.first as usize].stamp,
-        found.snapshots[span.last as usize].stamp,
-    );
-    let time = second_of_ns(version.mtime_ns);
-    format!(
-        "{hash:<8}  {:>8}  {time}  {first}..{last}",
-        size_of(version)
-    )
-}
-
-/// Prints the versions of all paths.
-pub(super) fn print_all(found: &FindResult) -> Result<(), Failure> {
-    let mut last: Option<&[u8]> = None;
-    for span in &found.versions {
-        let path = span.version.path.as_slice();
-        if last != Some(path) {
-            output::print_entry(with_target(&span.version))?;
-        }
-        last = Some(path);
-        output::print_entry(format_args!("  {}", line(found, span)))?;
     }
     Ok(())
 }

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use serde_json::{Map, Value, json};
 
 use super::super::failure::Failure;
-use super::super::find::put_bytes;
 use super::super::output::{self, printable, size};
+use super::super::version_lines::put_bytes;
 use crate::base::ids::Stamp;
 use crate::base::skipped::Skipped;
 use crate::browse::difference::{
