@@ -4,6 +4,7 @@ mod attribution;
 mod content;
 pub mod difference;
 pub mod find;
+mod index_copies;
 mod index_lines;
 mod index_segments;
 pub mod live_tree;

@@ -25,6 +25,7 @@ mod help;
 mod hosts;
 mod incident;
 mod init;
+mod kept_places;
 mod key;
 mod list;
 mod ls;
@@ -68,6 +69,7 @@ mod unit;
 mod usage;
 mod verdict;
 mod verify;
+mod version_lines;
 mod versions;
 mod visible;
 

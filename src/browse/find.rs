@@ -3,17 +3,18 @@
 //!
 //! The bytes come from archives by range reads, which authenticate every byte under the archive's
 //! key, and that key by the head that the signed table names (docs/looking-find.md says what this
-//! proves). Indexes that fit in [`COMPARED_BYTES`] are also compared with the BLAKE3 of their
+//! proves). Indexes that fit in [`COMPARED_BYTES`](super::index_copies::COMPARED_BYTES) are also compared with the BLAKE3 of their
 //! manifests, the newest first. A snapshot whose index cannot be read is named, and the others are
 //! searched.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use futures::StreamExt as _;
 
 use super::attribution::Attribution;
+use super::index_copies::IndexCopies;
 use super::index_lines::ScannedPiece;
 use super::index_segments::{IndexSegments, PlacedExtent};
 use super::query::FindQuery;
@@ -27,14 +28,12 @@ use crate::format::manifest::{ArchiveKind, ArchiveRow, Manifest, TablePage};
 use crate::repository::{HostFolder, RepositoryError};
 use crate::restore::{RangeError, RangeReader};
 
-/// Most bytes of indexes that are compared with the hashes of their manifests.
-pub const COMPARED_BYTES: u64 = 32 << 20;
 /// A larger index is refused, as restores do.
 const MAX_INDEX_BYTES: u64 = 8 << 30;
 /// Pages of tables fetched at a time.
 const CONCURRENT_GETS: usize = 16;
 /// Archives read at a time.
-const CONCURRENT_ARCHIVES: usize = 4;
+const CONCURRENT_ARCHIVES: usize = 2;
 /// Most bytes read at a time of one archive.
 const READ_BYTES: u64 = 4 << 20;
 /// Bytes between two segments that are read with them.
@@ -107,12 +106,12 @@ pub async fn find(
     drop(pages);
     let placed = plan.indexes.iter().flatten().flatten().copied();
     let segments = IndexSegments::cut(plan.archives.len(), placed);
-    let copies = Arc::new(IndexCopies::of(snapshots, &plan, &segments));
+    let copies = Arc::new(IndexCopies::of(snapshots, &plan.indexes, &segments));
     let (scanned, unread) = plan.scan(&segments, &copies, reader, request).await;
     collect(
         snapshots,
         request,
-        Scan {
+        ScannedIndexes {
             plan,
             segments,
             copies,
@@ -285,15 +284,21 @@ impl ArchiveScan {
                         "archive {id} is shorter than its table says"
                     )));
                 }
-                for number in next..=last {
-                    let place = &self.places[number];
+                let places = self.places[next..=last].iter();
+                for (place, (number, piece)) in places.zip(&mut pieces[next..=last]) {
                     let (from, to) = (place.start.max(start), place.end.min(end));
                     if from < to {
                         let part = &bytes[(from - start) as usize..(to - start) as usize];
-                        pieces[number].1.feed(&self.request.query, part);
-                        self.copies
-                            .put(self.first + number as u32, from - place.start, part);
+                        piece.feed(&self.request.query, part);
+                        self.copies.put(*number, from - place.start, part);
                     }
+                }
+                if pieces[next..=last]
+                    .iter()
+                    .all(|(_, piece)| piece.broken.is_some())
+                {
+                    // The rest of a broken piece changes nothing, and may be gigabytes.
+                    break;
                 }
                 start = end;
             }
@@ -313,70 +318,8 @@ fn lacks_identity(error: &RangeError) -> bool {
     }
 }
 
-/// Whole indexes, to be compared with the hashes in their manifests.
-struct IndexCopies {
-    /// Positions of their snapshots, and their bytes.
-    all: Vec<(usize, Mutex<Vec<u8>>)>,
-    /// For each segment the copies that have it, and where.
-    places: HashMap<u32, Vec<(u32, u64)>>,
-}
-
-impl IndexCopies {
-    /// Makes space for the newest indexes that fit.
-    fn of(snapshots: &[&VerifiedSnapshot], plan: &ScanPlan, segments: &IndexSegments) -> Self {
-        let mut copies = Self {
-            all: Vec::new(),
-            places: HashMap::new(),
-        };
-        let mut left = COMPARED_BYTES;
-        for (position, placed) in plan.indexes.iter().enumerate().rev() {
-            let Ok(placed) = placed else { continue };
-            let bytes = snapshots[position].manifest.core.index.bytes;
-            let Some(rest) = left.checked_sub(bytes) else {
-                break;
-            };
-            left = rest;
-            let number = copies.all.len() as u32;
-            copies
-                .all
-                .push((position, Mutex::new(vec![0; bytes as usize])));
-            let mut at = 0;
-            for extent in placed {
-                let lengths = &segments.archives[extent.archive as usize];
-                for segment in segments.of(extent) {
-                    let place = &lengths.places[(segment - lengths.first) as usize];
-                    copies.places.entry(segment).or_default().push((number, at));
-                    at += place.end - place.start;
-                }
-            }
-        }
-        copies
-    }
-
-    /// Copies bytes that are at `at` of a segment.
-    fn put(&self, segment: u32, at: u64, bytes: &[u8]) {
-        for (number, start) in self.places.get(&segment).into_iter().flatten() {
-            let mut copy = self.all[*number as usize]
-                .1
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            let start = (start + at) as usize;
-            copy[start..start + bytes.len()].copy_from_slice(bytes);
-        }
-    }
-
-    /// Returns the positions of the snapshots whose indexes are copied, and their hashes.
-    fn hashes(&self) -> HashMap<usize, Hash> {
-        let all = self.all.iter().map(|(position, bytes)| {
-            let bytes = bytes.lock().unwrap_or_else(PoisonError::into_inner);
-            (*position, Hash::blake3(&bytes))
-        });
-        all.collect()
-    }
-}
-
 /// Everything that was read.
-struct Scan<'r> {
+struct ScannedIndexes<'r> {
     plan: ScanPlan,
     segments: IndexSegments,
     copies: Arc<IndexCopies>,
@@ -389,7 +332,7 @@ struct Scan<'r> {
 fn collect(
     snapshots: &[&VerifiedSnapshot],
     request: &FindRequest,
-    mut scan: Scan<'_>,
+    mut scan: ScannedIndexes<'_>,
 ) -> FindResult {
     let hashes = scan.copies.hashes();
     let mut result = FindResult::default();
@@ -420,7 +363,7 @@ fn collect(
     result
 }
 
-impl Scan<'_> {
+impl ScannedIndexes<'_> {
     /// Returns the header of an index, and the numbers of the versions in it.
     fn read(
         &mut self,

@@ -8,11 +8,13 @@ use crate::base::snapshot_choice::{BadChoice, SnapshotChoice};
 use crate::format::chain::{Chain, ChainError, VerifiedSnapshot};
 
 /// A range of snapshots, as the operator wrote it.
+// A run makes one of it.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SnapshotRange {
     /// Every snapshot.
     All,
-    /// So many of the highest sequences.
+    /// This number of snapshots: those of the highest sequences.
     Last(usize),
     /// From one to another, both included; `None`: without that bound.
     Between(Option<RangeEnd>, Option<RangeEnd>),
@@ -38,7 +40,7 @@ impl RangeEnd {
 }
 
 /// The bounds of one end, resolved.
-enum Bound {
+enum RangeBound {
     Sequence(u64),
     Time(DateTime<Utc>),
 }
@@ -82,13 +84,13 @@ impl SnapshotRange {
                 all.retain(|one| {
                     let is_after = match &from {
                         None => true,
-                        Some(Bound::Sequence(first)) => one.sequence() >= *first,
-                        Some(Bound::Time(time)) => one.stamp().time() >= *time,
+                        Some(RangeBound::Sequence(first)) => one.sequence() >= *first,
+                        Some(RangeBound::Time(time)) => one.stamp().time() >= *time,
                     };
                     let is_before = match &to {
                         None => true,
-                        Some(Bound::Sequence(last)) => one.sequence() <= *last,
-                        Some(Bound::Time(time)) => one.stamp().time() < *time,
+                        Some(RangeBound::Sequence(last)) => one.sequence() <= *last,
+                        Some(RangeBound::Time(time)) => one.stamp().time() < *time,
                     };
                     is_after && is_before
                 });
@@ -99,17 +101,17 @@ impl SnapshotRange {
 }
 
 impl RangeEnd {
-    fn begin(&self, chain: &Chain) -> Result<Bound, ChainError> {
+    fn begin(&self, chain: &Chain) -> Result<RangeBound, ChainError> {
         match self {
-            Self::Snapshot(choice) => Ok(Bound::Sequence(chain.resolve(choice)?.sequence())),
-            Self::Time(span) => Ok(Bound::Time(span.begin)),
+            Self::Snapshot(choice) => Ok(RangeBound::Sequence(chain.resolve(choice)?.sequence())),
+            Self::Time(span) => Ok(RangeBound::Time(span.begin)),
         }
     }
 
-    fn until(&self, chain: &Chain) -> Result<Bound, ChainError> {
+    fn until(&self, chain: &Chain) -> Result<RangeBound, ChainError> {
         match self {
-            Self::Snapshot(choice) => Ok(Bound::Sequence(chain.resolve(choice)?.sequence())),
-            Self::Time(span) => Ok(Bound::Time(span.until)),
+            Self::Snapshot(choice) => Ok(RangeBound::Sequence(chain.resolve(choice)?.sequence())),
+            Self::Time(span) => Ok(RangeBound::Time(span.until)),
         }
     }
 }

@@ -5,21 +5,20 @@ use std::os::unix::ffi::OsStrExt as _;
 
 use chrono::{DateTime, Utc};
 use clap::Args;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::Context;
 use super::failure::{Failure, Outcome};
-use super::ls::time_of_ns;
-use super::output::{self, count, printable, size};
-use super::search_args::{SearchArgs, unseen, unseen_json};
-use super::versions;
+use super::output::{self, count, printable};
+use super::search_args::{SearchArgs, Searched};
+use super::version_lines::{print_contents, size_of, span_json, with_target};
 use crate::base::ids::Stamp;
 use crate::base::local_time;
 use crate::base::snapshot_choice::date;
-use crate::browse::find::{FindRequest, FindResult, SearchedSnapshot};
+use crate::browse::find::{FindRequest, FindResult};
 use crate::browse::query::{FindQuery, KindFilter, SizeBound};
 use crate::browse::row_counts::RowCondition;
-use crate::browse::versions::{FileVersion, VersionKind, VersionSpan, by_content, newest_only};
+use crate::browse::versions::{by_content, newest_only};
 use crate::config::parse_size;
 
 #[derive(Debug, Args)]
@@ -99,7 +98,8 @@ pub(super) fn run(context: &Context, args: &FindArgs) -> Result<Outcome, Failure
         query,
         rows: args.rows.clone(),
     };
-    let mut found = args.search.search(context, request)?;
+    let mut searched = args.search.search(context, request)?;
+    let found = &mut searched.found;
     if args.rows.is_some() {
         found.versions = Vec::new();
     }
@@ -109,31 +109,29 @@ pub(super) fn run(context: &Context, args: &FindArgs) -> Result<Outcome, Failure
         (_, true) => by_content(spans),
         _ => spans,
     };
+    let found = &searched.found;
     if context.json {
-        output::print_json(&report(&found, args.rows.is_some()))?;
+        output::print_json(&report(&searched, args.rows.is_some()))?;
     } else if args.null {
-        print_null(&found)?;
+        print_null(found)?;
     } else if args.rows.is_some() {
-        print_rows(&found)?;
+        print_rows(found)?;
     } else if args.versions {
-        versions::print_all(&found)?;
+        print_contents(found)?;
     } else {
-        print(&found)?;
+        print(found)?;
     }
     if found.versions.is_empty() && found.rows.is_empty() {
-        let searched = found.snapshots.len() - unseen(&found).count();
         context.note(format_args!(
             "nothing found in {}",
-            count(searched as u64, "snapshot")
+            count(searched.count(), "snapshot")
         ));
     }
-    Ok(match unseen(&found).next() {
-        None => Outcome::Complete,
-        Some(_) => Outcome::Partial,
-    })
+    Ok(searched.outcome())
 }
 
-fn report(found: &FindResult, has_rows: bool) -> Value {
+fn report(searched: &Searched, has_rows: bool) -> Value {
+    let found = &searched.found;
     let rows = found.rows.iter().map(|row| {
         let snapshot = &found.snapshots[row.snapshot as usize];
         json!({
@@ -146,46 +144,11 @@ fn report(found: &FindResult, has_rows: bool) -> Value {
     json!({
         "versions": versions.collect::<Vec<Value>>(),
         "rows": has_rows.then(|| rows.collect::<Vec<Value>>()),
-        "snapshots": found.snapshots.len() - unseen(found).count(),
+        "snapshots": searched.count(),
         "compared": found.compared,
-        "unseen": unseen_json(found),
+        "unseen": searched.unseen_json(),
+        "findings": searched.findings,
     })
-}
-
-/// Returns a version as JSON.
-pub(super) fn span_json(span: &VersionSpan, snapshots: &[SearchedSnapshot]) -> Value {
-    let version = &span.version;
-    let (first, last) = (
-        &snapshots[span.first as usize],
-        &snapshots[span.last as usize],
-    );
-    let value = json!({
-        "type": version.kind, "size": version.size,
-        "modified": time_of_ns(version.mtime_ns),
-        "blake3": version.blake3,
-        "first": first.stamp, "first_sequence": first.sequence,
-        "last": last.stamp, "last_sequence": last.sequence,
-        "snapshots": span.count,
-    });
-    let Value::Object(mut members) = value else {
-        return value;
-    };
-    put_bytes(&mut members, "path", &version.path);
-    if let Some(target) = &version.target {
-        put_bytes(&mut members, "target", target);
-    }
-    Value::Object(members)
-}
-
-/// Adds `bytes` as text or, if they are not UTF-8, as base64 under another name.
-pub(super) fn put_bytes(members: &mut Map<String, Value>, name: &str, bytes: &[u8]) {
-    use base64::Engine as _;
-    let base64 = base64::engine::general_purpose::STANDARD;
-    let (name, value) = match std::str::from_utf8(bytes) {
-        Ok(text) => (name.to_owned(), text.to_owned()),
-        Err(_) => (format!("{name}_b64"), base64.encode(bytes)),
-    };
-    members.insert(name, value.into());
 }
 
 fn print(found: &FindResult) -> Result<(), Failure> {
@@ -213,18 +176,6 @@ fn line([size, modified, first, last, count]: [String; 5], path: &str) -> String
     format!("{size:>8}  {modified:<16}  {first:<16}  {last:<16}  {count:>3}  {path}")
 }
 
-/// Returns the size of a file, or what else it is.
-pub(super) fn size_of(version: &FileVersion) -> String {
-    match version.kind {
-        VersionKind::File => size(version.size),
-        VersionKind::Dir => "dir".to_owned(),
-        VersionKind::Symlink => "symlink".to_owned(),
-        VersionKind::Hardlink => "hardlink".to_owned(),
-        VersionKind::Fifo => "fifo".to_owned(),
-        VersionKind::Chardev | VersionKind::Blockdev => "device".to_owned(),
-    }
-}
-
 /// Returns a time to the minute, UTC.
 fn minute(mtime_ns: i128) -> String {
     let seconds = i64::try_from(mtime_ns.div_euclid(1_000_000_000)).ok();
@@ -233,15 +184,6 @@ fn minute(mtime_ns: i128) -> String {
         || "beyond calendars".to_owned(),
         |time| time.format("%Y-%m-%d %H:%M").to_string(),
     )
-}
-
-/// Returns `PATH`, or `PATH -> TARGET`.
-pub(super) fn with_target(version: &FileVersion) -> String {
-    let path = printable(&version.path);
-    match &version.target {
-        Some(target) => format!("{path} -> {}", printable(target)),
-        None => path,
-    }
 }
 
 fn print_null(found: &FindResult) -> Result<(), Failure> {

@@ -20,6 +20,15 @@ pub(super) fn is_name(text: &str) -> bool {
     !text.contains(['/', ':'])
 }
 
+/// Returns the remote of this name; `None`: there is none.
+pub(super) fn remote_of_name(text: &str) -> Result<Option<NamedRemote>, Failure> {
+    if !is_name(text) || !remotes::is_name(text) {
+        return Ok(None);
+    }
+    let remotes = Remotes::load().map_err(|error| unusable_for(error, text))?;
+    Ok(remotes.all.get(text).cloned())
+}
+
 /// Returns the remote that `--from TEXT` names; `None` if it is a URL or a folder.
 pub(super) fn remote_or_folder(text: &str) -> Result<Option<NamedRemote>, Failure> {
     if !is_name(text) || !remotes::is_name(text) {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::Context;
 use super::cache_args::CacheArgs;
-use super::failure::Failure;
+use super::failure::{Failure, Outcome};
 use super::key::prompt;
 use super::list::remote::tell_findings;
 use super::output::{self, count, shell_word};
@@ -57,11 +57,11 @@ impl SearchArgs {
         &self,
         context: &Context,
         request: FindRequest,
-    ) -> Result<FindResult, Failure> {
+    ) -> Result<Searched, Failure> {
         let identities = Arc::new(Identities::load(&self.identity, &prompt())?);
         let options = self.cache.options(context)?;
         let request = Arc::new(request);
-        let result = runtime()?.block_on(async {
+        let searched = runtime()?.block_on(async {
             let remote = self
                 .remote
                 .open_kept(context, &options, self.offline)
@@ -79,14 +79,18 @@ impl SearchArgs {
             };
             let reader = RangeReader::new(remote.folder.clone(), identities, options);
             let snapshots: Vec<&VerifiedSnapshot> = snapshots;
-            Ok(find(&remote.folder, &snapshots, Arc::new(reader), &request).await)
+            let findings = remote.chain.findings.iter().map(ToString::to_string);
+            Ok(Searched {
+                findings: findings.collect(),
+                found: find(&remote.folder, &snapshots, Arc::new(reader), &request).await,
+            })
         })?;
-        let unseen: Vec<&SearchedSnapshot> = unseen(&result).collect();
-        if unseen.len() == result.snapshots.len() && !self.offline {
+        let unseen: Vec<&SearchedSnapshot> = searched.unseen().collect();
+        if unseen.len() == searched.found.snapshots.len() && !self.offline {
             return Err(all_unseen(&unseen));
         }
         tell_unseen(&unseen);
-        Ok(result)
+        Ok(searched)
     }
 
     fn range(&self) -> SnapshotRange {
@@ -119,21 +123,44 @@ impl SearchArgs {
     }
 }
 
-/// Returns the snapshots that could not be searched.
-pub(super) fn unseen(result: &FindResult) -> impl Iterator<Item = &SearchedSnapshot> {
-    result.snapshots.iter().filter(|one| one.unseen.is_some())
+/// What a search found, and what it could not see.
+pub(super) struct Searched {
+    pub(super) found: FindResult,
+    /// Irregularities of the host's folder: a manifest that is refused was not searched either.
+    pub(super) findings: Vec<String>,
 }
 
-/// Returns them as JSON.
-pub(super) fn unseen_json(result: &FindResult) -> Vec<Value> {
-    let one = |one: &SearchedSnapshot| {
-        json!({
-            "stamp": one.stamp,
-            "sequence": one.sequence,
-            "reason": one.unseen.as_ref().map(|reason| reason.text.as_str()),
-        })
-    };
-    unseen(result).map(one).collect()
+impl Searched {
+    /// Returns the snapshots that could not be searched.
+    pub(super) fn unseen(&self) -> impl Iterator<Item = &SearchedSnapshot> {
+        let all = self.found.snapshots.iter();
+        all.filter(|one| one.unseen.is_some())
+    }
+
+    /// Returns them as JSON.
+    pub(super) fn unseen_json(&self) -> Vec<Value> {
+        let one = |one: &SearchedSnapshot| {
+            json!({
+                "stamp": one.stamp,
+                "sequence": one.sequence,
+                "reason": one.unseen.as_ref().map(|reason| reason.text.as_str()),
+            })
+        };
+        self.unseen().map(one).collect()
+    }
+
+    /// Returns the number of snapshots that were searched.
+    pub(super) fn count(&self) -> u64 {
+        (self.found.snapshots.len() - self.unseen().count()) as u64
+    }
+
+    /// Returns how the command ends.
+    pub(super) fn outcome(&self) -> Outcome {
+        match self.unseen().next().is_none() && self.findings.is_empty() {
+            true => Outcome::Complete,
+            false => Outcome::Partial,
+        }
+    }
 }
 
 fn tell_unseen(unseen: &[&SearchedSnapshot]) {
@@ -154,9 +181,9 @@ fn tell_unseen(unseen: &[&SearchedSnapshot]) {
 }
 
 fn all_unseen(unseen: &[&SearchedSnapshot]) -> Failure {
-    let reasons = unseen.iter().filter_map(|one| one.unseen.as_ref());
+    let mut reasons = unseen.iter().filter_map(|one| one.unseen.as_ref());
     let lacks_identity = reasons.clone().all(|reason| reason.lacks_identity);
-    let reason = reasons.last().map_or("", |reason| &reason.text);
+    let reason = reasons.next_back().map_or("", |reason| &reason.text);
     let stamp = unseen.last().map(|one| one.stamp.to_string());
     let error = Failure::from_error(format!(
         "no snapshot could be searched; {}: {reason}",

@@ -1,15 +1,15 @@
 //! The target that a command reads, and whose signatures it believes there.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
 
 use super::failure::Failure;
+use super::kept_places::KeptPlaces;
 use super::named_place::{self, NamedPlace};
 use super::signer_check::{self, SeenPlace};
 use super::{Context, output};
-use crate::base::ids::{Hash, HostName, MANIFESTS};
+use crate::base::ids::{HostName, MANIFESTS};
 use crate::base::progress::Stage;
 use crate::base::rate_schedule::Timetable;
 use crate::config::{self, Config};
@@ -82,19 +82,7 @@ impl RemoteArgs {
         options: &RangeReaderOptions,
         is_offline: bool,
     ) -> Result<Remote, Failure> {
-        let kept = match &options.cache_dir {
-            Some(cache) => Some(KeptPlaces {
-                dir: cache.join(KEPT_DIR),
-                is_offline,
-            }),
-            None if is_offline => {
-                return Err(
-                    Failure::usage("--offline reads the cache, and there is none")
-                        .hint("give the one that an earlier run used: --cache DIR"),
-                );
-            }
-            None => None,
-        };
+        let kept = KeptPlaces::of(options, is_offline)?;
         self.open_with(context, None, kept.as_ref(), MemoryUse::Yes)
             .await
     }
@@ -222,10 +210,18 @@ impl RemoteArgs {
     pub(super) fn source(
         &self,
     ) -> Result<Option<(TargetSpec, Option<config::remotes::NamedRemote>)>, Failure> {
+        self.source_by(named_place::remote_or_folder)
+    }
+
+    /// Does the same with `find` to find the remote of a name.
+    fn source_by(
+        &self,
+        find: impl Fn(&str) -> Result<Option<config::remotes::NamedRemote>, Failure>,
+    ) -> Result<Option<(TargetSpec, Option<config::remotes::NamedRemote>)>, Failure> {
         let Some(text) = &self.from else {
             return Ok(None);
         };
-        let remote = named_place::remote_or_folder(text)?;
+        let remote = find(text)?;
         let named = remote.as_ref().map(config::remotes::NamedRemote::spec);
         let named = named.unwrap_or_else(|| TargetSpec::from_url(text));
         let spec = TargetSpec {
@@ -244,8 +240,13 @@ impl RemoteArgs {
         download: Option<Timetable>,
         kept: Option<&KeptPlaces>,
     ) -> Result<ReadPlace, Failure> {
-        if let Some((spec, remote)) = self.source()? {
-            let is_offline = kept.is_some_and(|kept| kept.is_offline);
+        let is_offline = kept.is_some_and(|kept| kept.is_offline);
+        let source = match is_offline {
+            // A folder need not be there.
+            true => self.source_by(named_place::remote_of_name)?,
+            false => self.source()?,
+        };
+        if let Some((spec, remote)) = source {
             if !is_offline {
                 check_folder(&spec.url)?;
             }
@@ -293,34 +294,6 @@ impl RemoteArgs {
             signer: self.signer.clone(),
             config: Some(config),
         })
-    }
-}
-
-/// Name of the directory in the cache for what is kept of each place. No host has such a name.
-const KEPT_DIR: &str = ".objects";
-
-/// Where small objects are kept.
-struct KeptPlaces {
-    dir: PathBuf,
-    /// The target is not asked.
-    is_offline: bool,
-}
-
-impl KeptPlaces {
-    /// Opens a place of this name with what is kept of it; without `kept` it opens the target
-    /// alone.
-    fn open(
-        kept: Option<&Self>,
-        name: &str,
-        spec: &TargetSpec,
-        open: impl FnOnce() -> Result<Arc<dyn Storage>, Failure>,
-    ) -> Result<Arc<dyn Storage>, Failure> {
-        let Some(kept) = kept else { return open() };
-        let dir = kept.dir.join(Hash::blake3(name.as_bytes()).short());
-        match kept.is_offline {
-            true => Ok(storage::only_kept_objects(spec.label(), dir)),
-            false => Ok(storage::keeping_objects(open()?, dir)),
-        }
     }
 }
 

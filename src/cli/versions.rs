@@ -8,10 +8,9 @@ use serde_json::{Value, json};
 use super::Context;
 use super::choose::snapshot_path;
 use super::failure::{Failure, Outcome};
-use super::find::{put_bytes, size_of, span_json, with_target};
-use super::ls::second_of_ns;
 use super::output::{self, count, printable, shell_word};
-use super::search_args::{SearchArgs, unseen, unseen_json};
+use super::search_args::{SearchArgs, Searched};
+use super::version_lines::{content_line, put_bytes, span_json};
 use crate::browse::find::{FindRequest, FindResult};
 use crate::browse::query::FindQuery;
 use crate::browse::versions::{VersionKind, VersionSpan, by_content};
@@ -31,26 +30,25 @@ pub(super) fn run(context: &Context, args: &VersionsArgs) -> Result<Outcome, Fai
         query: FindQuery::exactly(&path),
         rows: None,
     };
-    let mut found = args.search.search(context, request)?;
+    let mut searched = args.search.search(context, request)?;
+    let found = &mut searched.found;
     found.versions = by_content(std::mem::take(&mut found.versions));
     if context.json {
-        output::print_json(&report(&found, &path, args))?;
+        output::print_json(&report(&searched, &path, args))?;
     }
-    if found.versions.is_empty() {
+    if searched.found.versions.is_empty() {
         let text = format!("no snapshot that was searched has {}", printable(&path));
         return Err(Failure::from_error(text)
             .hint("`sealift find NAME` finds it in all snapshots, wherever it is"));
     }
     if !context.json {
-        print(&found, &path, args)?;
+        print(&searched, &path, args)?;
     }
-    Ok(match unseen(&found).next() {
-        None => Outcome::Complete,
-        Some(_) => Outcome::Partial,
-    })
+    Ok(searched.outcome())
 }
 
-fn report(found: &FindResult, path: &[u8], args: &VersionsArgs) -> Value {
+fn report(searched: &Searched, path: &[u8], args: &VersionsArgs) -> Value {
+    let found = &searched.found;
     let version = |span: &VersionSpan| {
         let mut value = span_json(span, &found.snapshots);
         value["command"] = json!(command("cat", found, span, args));
@@ -63,7 +61,8 @@ fn report(found: &FindResult, path: &[u8], args: &VersionsArgs) -> Value {
     put_bytes(&mut members, "path", path);
     let versions: Vec<Value> = found.versions.iter().map(version).collect();
     members.insert("versions".to_owned(), json!(versions));
-    members.insert("unseen".to_owned(), json!(unseen_json(found)));
+    members.insert("unseen".to_owned(), json!(searched.unseen_json()));
+    members.insert("findings".to_owned(), json!(searched.findings));
     Value::Object(members)
 }
 
@@ -82,16 +81,16 @@ fn command(
     Some(format!("sealift {verb} {stamp} {path}{place}"))
 }
 
-fn print(found: &FindResult, path: &[u8], args: &VersionsArgs) -> Result<(), Failure> {
-    let searched = found.snapshots.len() - unseen(found).count();
+fn print(searched: &Searched, path: &[u8], args: &VersionsArgs) -> Result<(), Failure> {
+    let found = &searched.found;
     output::print_line(format_args!(
         "{}: {} in {}",
         printable(path),
         count(found.versions.len() as u64, "version"),
-        count(searched as u64, "snapshot"),
+        count(searched.count(), "snapshot"),
     ))?;
     for span in &found.versions {
-        output::print_entry(line(found, span))?;
+        output::print_entry(content_line(found, span))?;
         if let Some(target) = &span.version.target {
             output::print_entry(format_args!("    -> {}", printable(target)))?;
         }
@@ -102,36 +101,6 @@ fn print(found: &FindResult, path: &[u8], args: &VersionsArgs) -> Result<(), Fai
     let newest = found.versions.iter().max_by_key(|span| span.last);
     if let Some(command) = newest.and_then(|span| command("restore", found, span, args)) {
         output::print_line(format_args!("to restore one: {command} --to DIR"))?;
-    }
-    Ok(())
-}
-
-/// Returns `BLAKE3-8 SIZE MODIFIED FIRST..LAST`.
-fn line(found: &FindResult, span: &VersionSpan) -> String {
-    let version = &span.version;
-    let hash = version.blake3.map(|hash| hash.short());
-    let hash = hash.as_deref().map_or("-", |hash| &hash[..8]);
-    let (first, last) = (
-        found.snapshots[span.first as usize].stamp,
-        found.snapshots[span.last as usize].stamp,
-    );
-    let time = second_of_ns(version.mtime_ns);
-    format!(
-        "{hash:<8}  {:>8}  {time}  {first}..{last}",
-        size_of(version)
-    )
-}
-
-/// Prints the versions of all paths.
-pub(super) fn print_all(found: &FindResult) -> Result<(), Failure> {
-    let mut last: Option<&[u8]> = None;
-    for span in &found.versions {
-        let path = span.version.path.as_slice();
-        if last != Some(path) {
-            output::print_entry(with_target(&span.version))?;
-        }
-        last = Some(path);
-        output::print_entry(format_args!("  {}", line(found, span)))?;
     }
     Ok(())
 }

@@ -116,7 +116,7 @@ fn words_of_peers_are_understood_or_answered() {
             "--json mount 2>&1 >/dev/null",
             "sealift has no `mount`: `sealift restore SNAPSHOT PATH --to DIR` restores a path\n",
         ),
-        ("help diff", "sealift has no `diff`"),
+        ("help tag", "sealift has no `tag`"),
         (
             "key list",
             "sealift has no `list`: `sealift status` names the recipients\n",

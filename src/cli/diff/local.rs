@@ -1,5 +1,6 @@
 //! Compares snapshot directories of this host, or one with another directory.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::super::Context;
@@ -55,7 +56,8 @@ pub(super) fn diff(
         },
     );
     let paths = std::iter::once(&first).chain(&second);
-    for to in paths.flat_map(|path| producer::in_place_of(path)) {
+    let in_place: BTreeSet<String> = paths.flat_map(|path| producer::in_place_of(path)).collect();
+    for to in in_place {
         context.note(format_args!(
             "{to} is read in place and not copied here: compare it on a target, with --identity"
         ));

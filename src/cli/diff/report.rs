@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use serde_json::{Map, Value, json};
 
 use super::super::failure::Failure;
-use super::super::find::put_bytes;
-use super::super::output::{self, count, printable, size};
+use super::super::output::{self, printable, size};
+use super::super::version_lines::put_bytes;
 use crate::base::ids::Stamp;
 use crate::base::skipped::Skipped;
 use crate::browse::difference::{
@@ -108,21 +108,20 @@ impl DiffReport {
             output::print_line(row_line(row))?;
         }
         output::print_line(format_args!(
-            "{} -> {}: {} added, {} removed, {} modified, {} of another type, {}",
+            "{} -> {}",
             self.before.text(),
             self.after.text(),
-            totals.added,
-            totals.removed,
-            totals.content,
-            totals.r#type,
-            format_args!("{} in metadata only", totals.metadata),
+        ))?;
+        output::print_line(format_args!(
+            "{} added, {} removed, {} modified, {} of another type, {} in metadata only",
+            totals.added, totals.removed, totals.content, totals.r#type, totals.metadata,
         ))?;
         let stored = self
             .new_stored_bytes
             .map(|bytes| format!(", {} newly stored", size(bytes)));
         output::print_line(format_args!(
             "{} unchanged; {} -> {}{}",
-            count(totals.unchanged, "entry").replace("entrys", "entries"),
+            totals.unchanged,
             size(totals.bytes_before),
             size(totals.bytes_after),
             stored.unwrap_or_default(),

@@ -208,7 +208,7 @@ const PAGES: &[Page] = &[
             ),
             (
                 "sealift find --rows 'documents>1000' --from usb -i key.txt",
-                "Show the snapshots in which a table has so many rows",
+                "Show the snapshots in which a table has more rows than this",
             ),
         ],
         "a snapshot could not be searched, which is named",
