@@ -162,7 +162,7 @@ macro_rules! specs {
 }
 
 specs! {
-    ack adopt backup catalog completions config demo drill help incident init key list ls man notify open pause pin prune push
+    ack adopt backup catalog completions config demo drill help incident init key list ls man mount notify open pause pin prune push
     remote restore resume rollback runs sealift serve snapshot source stats status sync target unit validate verify
 }
 

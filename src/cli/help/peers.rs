@@ -39,7 +39,7 @@ pub(super) const COMMANDS: &[(&str, &str)] = &[
         "cat",
         "`sealift restore SNAPSHOT PATH --to DIR` restores a path",
     ),
-    ("umount", "`fusermount3 -u DIR` ends `sealift mount DIR`"),
+    ("umount", "fusermount3 -u ends what `sealift mount` began"),
     ("recover", "`sealift help recovery` has the steps"),
     (
         "find",
