@@ -22,10 +22,11 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use fuser::{Config, MountOption, Session, SessionACL};
 
+use crate::base::clock;
 use crate::format::chain::Chain;
 use crate::restore::{RangeReader, RangeReaderOptions};
 use attributes::AttributeView;
@@ -119,7 +120,7 @@ impl MountSession {
             runtime: tokio::runtime::Handle::current(),
             is_shared: settings.access == MountAccess::Everyone,
             began: Instant::now(),
-            began_at: SystemTime::now(),
+            began_at: clock::now().into(),
             open_dirs: AtomicU64::new(0),
             last_request: AtomicU64::new(0),
         });

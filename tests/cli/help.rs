@@ -113,8 +113,8 @@ fn words_of_peers_are_understood_or_answered() {
             "sealift has no `forget`: `sealift prune --forget SNAPSHOT` deletes a snapshot\n",
         ),
         (
-            "--json mount 2>&1 >/dev/null",
-            "sealift has no `mount`: `sealift restore SNAPSHOT PATH --to DIR` restores a path\n",
+            "--json dump 2>&1 >/dev/null",
+            "sealift has no `dump`: `sealift restore SNAPSHOT PATH --to DIR` restores a path\n",
         ),
         ("help tag", "sealift has no `tag`"),
         (

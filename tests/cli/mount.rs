@@ -285,7 +285,7 @@ fn its_top_has_the_snapshots_by_time_and_by_sequence() {
         // A new snapshot appears within a minute, and one that was pruned disappears.
         fs::write(host.data().join("file"), "four").unwrap();
         host.backup();
-        host.ok(&["prune", "--policy", "last=2", "--target", "repo", "--yes"]);
+        host.ok(&["prune", "--policy", "last=2", "--target", "folder", "--yes"]);
         let until = Instant::now() + Duration::from_secs(60);
         while names(&top.join("by-time")).contains(&times[0]) {
             assert!(Instant::now() < until, "{:?}", names(&top.join("by-time")));

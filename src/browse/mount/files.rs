@@ -27,7 +27,7 @@ const IN_A_ROW: u32 = 2;
 const NEARBY: u64 = 1 << 20;
 
 /// An open file.
-pub(super) enum OpenFile {
+pub(super) enum MountedFile {
     /// A text that the mount makes.
     Text(Vec<u8>),
     /// A file of a snapshot.
@@ -175,19 +175,19 @@ fn explain(error: &RangeError) -> String {
 /// The open files of a mount, by handle.
 #[derive(Default)]
 pub(super) struct OpenFiles {
-    files: Mutex<HashMap<u64, Arc<OpenFile>>>,
+    files: Mutex<HashMap<u64, Arc<MountedFile>>>,
     last: AtomicU64,
 }
 
 impl OpenFiles {
     /// Adds a file and returns its handle.
-    pub(super) fn add(&self, file: OpenFile) -> u64 {
+    pub(super) fn add(&self, file: MountedFile) -> u64 {
         let handle = self.last.fetch_add(1, Ordering::Relaxed) + 1;
         lock(&self.files).insert(handle, Arc::new(file));
         handle
     }
 
-    pub(super) fn get(&self, handle: u64) -> Option<Arc<OpenFile>> {
+    pub(super) fn get(&self, handle: u64) -> Option<Arc<MountedFile>> {
         lock(&self.files).get(&handle).cloned()
     }
 

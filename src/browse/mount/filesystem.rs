@@ -17,7 +17,7 @@ use fuser::{
 
 use super::attributes::is_root;
 use super::content::ContentMap;
-use super::files::OpenFile;
+use super::files::MountedFile;
 use super::inode::MountInode;
 use super::listing::{Listing, SEALED_TTL, TOP_TTL, attributes_in, list_sealed, list_top};
 use super::reading::{fetch_ahead, open_sealed, read_sealed};
@@ -203,7 +203,7 @@ impl Filesystem for SealedFilesystem {
             }
             Some(inode) => match self.state().text(inode) {
                 Some(text) => {
-                    let handle = FileHandle(self.0.files.add(OpenFile::Text(text)));
+                    let handle = FileHandle(self.0.files.add(MountedFile::Text(text)));
                     // Its size may change from one opening to the next.
                     reply.opened(handle, FopenFlags::FOPEN_DIRECT_IO);
                 }
@@ -230,12 +230,12 @@ impl Filesystem for SealedFilesystem {
         };
         let end = |size_of_file: u64| offset.saturating_add(size.into()).min(size_of_file);
         match &*file {
-            OpenFile::Text(text) => {
+            MountedFile::Text(text) => {
                 let end = end(text.len() as u64);
                 let begin = offset.min(end);
                 reply.data(&text[begin as usize..end as usize]);
             }
-            OpenFile::Sealed(sealed) => {
+            MountedFile::Sealed(sealed) => {
                 let range = offset..end(sealed.content.size());
                 if range.start >= range.end {
                     return reply.data(&[]);
@@ -277,8 +277,8 @@ impl Filesystem for SealedFilesystem {
         };
         let text_content;
         let content = match &*file {
-            OpenFile::Sealed(sealed) => &sealed.content,
-            OpenFile::Text(_) => {
+            MountedFile::Sealed(sealed) => &sealed.content,
+            MountedFile::Text(_) => {
                 text_content = ContentMap::new(std::iter::empty());
                 &text_content
             }
@@ -335,9 +335,7 @@ impl Filesystem for SealedFilesystem {
 
     fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
         let list = self.state().snapshots.list();
-        let totals = list
-            .latest()
-            .map(|latest| latest.manifest.core.totals.clone());
+        let totals = list.latest().map(|latest| latest.manifest.core.totals);
         let (bytes, entries) = totals.map_or((0, 0), |totals| (totals.bytes, totals.entries));
         let blocks = bytes.div_ceil(STATISTICS_BLOCK.into());
         let block = STATISTICS_BLOCK;

@@ -14,9 +14,9 @@ const SLOTS: u64 = 1 << 23;
 
 /// Which of the snapshots a number belongs to: the sequence, modulo 2^23.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct Slot(u64);
+pub(super) struct SnapshotSlot(u64);
 
-impl Slot {
+impl SnapshotSlot {
     pub(super) fn of(sequence: u64) -> Self {
         Self(sequence % SLOTS)
     }
@@ -40,9 +40,9 @@ pub(super) enum MountInode {
     /// `.sealift/snapshots.json`.
     SnapshotsJson,
     /// A link in `by-sequence`.
-    SequenceLink(Slot),
+    SequenceLink(SnapshotSlot),
     /// A node of a snapshot.
-    Sealed(Slot, TreeNode),
+    Sealed(SnapshotSlot, TreeNode),
 }
 
 impl MountInode {
@@ -55,8 +55,8 @@ impl MountInode {
             Self::Service => 5,
             Self::Version => 6,
             Self::SnapshotsJson => 7,
-            Self::SequenceLink(Slot(slot)) => SEQUENCE_LINK | slot,
-            Self::Sealed(Slot(slot), TreeNode(node)) => (slot + 1) << NODE_BITS | node,
+            Self::SequenceLink(SnapshotSlot(slot)) => SEQUENCE_LINK | slot,
+            Self::Sealed(SnapshotSlot(slot), TreeNode(node)) => (slot + 1) << NODE_BITS | node,
         }
     }
 
@@ -72,10 +72,10 @@ impl MountInode {
             (0, 6) => Self::Version,
             (0, 7) => Self::SnapshotsJson,
             (0, link) if link & SEQUENCE_LINK != 0 => {
-                Self::SequenceLink(Slot(link & !SEQUENCE_LINK))
+                Self::SequenceLink(SnapshotSlot(link & !SEQUENCE_LINK))
             }
             (0, _) => return None,
-            (slot, _) => Self::Sealed(Slot(slot - 1), node),
+            (slot, _) => Self::Sealed(SnapshotSlot(slot - 1), node),
         })
     }
 }
@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn every_file_has_a_number_of_its_own() {
-        let slots = [0, 1, 42, SLOTS - 1, SLOTS, u64::MAX].map(Slot::of);
+        let slots = [0, 1, 42, SLOTS - 1, SLOTS, u64::MAX].map(SnapshotSlot::of);
         assert_eq!(slots[4], slots[0]);
         let mut all = vec![
             MountInode::Top,

@@ -1,4 +1,4 @@
-//! Whether the process that waits for an answer has been told to end.
+//! Whether a signal ends the process that waits for an answer.
 //!
 //! The kernel asks to interrupt a request with a message of its own, which fuser refuses for us.
 //! So a request that waits looks at its process from time to time: for a signal that is pending
@@ -18,7 +18,7 @@ const ENDING_SIGNALS: u64 = 1 | 1 << 1 | 1 << 2 | 1 << 8 | 1 << 14;
 /// Why a wait ended without a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum WaitEnd {
-    /// The process that waits was told to end.
+    /// A signal ends the process that waits.
     Interrupted,
     /// The time was up.
     TimedOut,
@@ -34,7 +34,7 @@ impl WaitEnd {
     }
 }
 
-/// Waits for `work` for at most `most`, or until process `pid` is told to end.
+/// Waits for `work` for at most `most`, or until a signal ends process `pid`.
 pub(super) async fn wait_for<T>(
     pid: u32,
     most: Duration,

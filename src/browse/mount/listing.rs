@@ -8,7 +8,7 @@ use std::time::Duration;
 use fuser::{Errno, FileAttr, Generation, ReplyDirectory, ReplyDirectoryPlus};
 
 use super::attributes::is_root;
-use super::inode::{MountInode, Slot};
+use super::inode::{MountInode, SnapshotSlot};
 use super::snapshots::EnteredSnapshot;
 use super::state::MountState;
 use crate::browse::tree::TreeNode;
@@ -69,7 +69,7 @@ impl Listing for ReplyDirectoryPlus {
 pub(super) fn attributes_in(
     state: &MountState,
     entered: &EnteredSnapshot,
-    slot: Slot,
+    slot: SnapshotSlot,
     node: TreeNode,
 ) -> Option<FileAttr> {
     let inode = MountInode::Sealed(slot, node);
@@ -86,7 +86,7 @@ pub(super) fn attributes_in(
 pub(super) fn list_sealed<L: Listing>(
     state: &MountState,
     entered: &EnteredSnapshot,
-    slot: Slot,
+    slot: SnapshotSlot,
     node: TreeNode,
     (offset, mut listing): (u64, L),
 ) {

@@ -12,7 +12,7 @@ use rustix::mount::UnmountFlags;
 const DEVICE: &str = "/dev/fuse";
 /// Programs by which a user other than root mounts.
 const HELPERS: [&str; 2] = ["fusermount3", "fusermount"];
-/// Where they are looked for besides `$PATH`.
+/// Where they are looked for after `$PATH`.
 const HELPER_DIRS: [&str; 2] = ["/usr/bin", "/bin"];
 
 /// Why nothing can be mounted.

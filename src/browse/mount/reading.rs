@@ -6,7 +6,7 @@ use std::sync::Arc;
 use fuser::{Errno, ReplyData};
 
 use super::content::ContentMap;
-use super::files::{OpenFile, SealedFile};
+use super::files::{MountedFile, SealedFile};
 use super::interrupted::{WaitEnd, wait_for};
 use super::snapshots::EnteredSnapshot;
 use super::state::MountState;
@@ -17,7 +17,7 @@ use crate::format::index::EntryType;
 pub(super) fn open_sealed(
     entered: &Arc<EnteredSnapshot>,
     node: TreeNode,
-) -> Result<OpenFile, Errno> {
+) -> Result<MountedFile, Errno> {
     let entry = entered.tree.entry(node).ok_or(Errno::EISDIR)?;
     if entry.kind != EntryType::File {
         return Err(Errno::EACCES);
@@ -25,18 +25,18 @@ pub(super) fn open_sealed(
     let content = ContentMap::new(entry.extents());
     let path = entry.path_lossy().into_owned();
     let file = SealedFile::new(Arc::clone(entered), path, content, entry.blake3);
-    Ok(OpenFile::Sealed(Box::new(file)))
+    Ok(MountedFile::Sealed(Box::new(file)))
 }
 
 /// Reads a file of a snapshot, and answers.
 pub(super) async fn read_sealed(
     state: Arc<MountState>,
-    file: Arc<OpenFile>,
+    file: Arc<MountedFile>,
     range: Range<u64>,
     pid: u32,
     reply: ReplyData,
 ) {
-    let OpenFile::Sealed(sealed) = &*file else {
+    let MountedFile::Sealed(sealed) = &*file else {
         return reply.error(Errno::EIO);
     };
     if sealed.has_just_failed() {
@@ -46,8 +46,8 @@ pub(super) async fn read_sealed(
     // A task of its own, so that it goes on if the process that waits for it ends.
     let task = tokio::spawn(async move {
         match &*of {
-            OpenFile::Sealed(sealed) => sealed.read(&reading.reader, range).await,
-            OpenFile::Text(_) => Err("no file of a snapshot".to_owned()),
+            MountedFile::Sealed(sealed) => sealed.read(&reading.reader, range).await,
+            MountedFile::Text(_) => Err("no file of a snapshot".to_owned()),
         }
     });
     let read = match wait_for(pid, state.limits.wait, task).await {
@@ -72,8 +72,8 @@ pub(super) async fn read_sealed(
 }
 
 /// Fetches the bytes after `range` if the file is read from start to end.
-pub(super) fn fetch_ahead(state: &Arc<MountState>, file: &Arc<OpenFile>, range: &Range<u64>) {
-    let OpenFile::Sealed(sealed) = &**file else {
+pub(super) fn fetch_ahead(state: &Arc<MountState>, file: &Arc<MountedFile>, range: &Range<u64>) {
+    let MountedFile::Sealed(sealed) = &**file else {
         return;
     };
     let Some(ahead) = sealed.fetch_ahead(range, state.limits.ahead_bytes) else {
@@ -81,7 +81,7 @@ pub(super) fn fetch_ahead(state: &Arc<MountState>, file: &Arc<OpenFile>, range: 
     };
     let (state, file) = (Arc::clone(state), Arc::clone(file));
     tokio::spawn(async move {
-        if let OpenFile::Sealed(sealed) = &*file {
+        if let MountedFile::Sealed(sealed) = &*file {
             // A failure is reported by the read that needs these bytes.
             let _ = sealed.read(&state.reader, ahead).await;
             sealed.end_fetching_ahead();

@@ -13,7 +13,7 @@ use futures::future::{BoxFuture, Shared};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
-use super::inode::Slot;
+use super::inode::SnapshotSlot;
 use super::notes::MountNotes;
 use crate::base::error_chain::with_causes;
 use crate::base::ids::Hash;
@@ -38,7 +38,7 @@ const FAILURE_AGE: Duration = Duration::from_secs(2);
 /// A snapshot that the mount shows.
 #[derive(Debug)]
 pub(super) struct MountedSnapshot {
-    pub(super) slot: Slot,
+    pub(super) slot: SnapshotSlot,
     /// Its name in `by-time`.
     pub(super) name: String,
     pub(super) signer: String,
@@ -82,15 +82,15 @@ pub struct SnapshotSource {
 }
 
 struct Trees {
-    by_slot: HashMap<Slot, (Entering, u64)>,
+    by_slot: HashMap<SnapshotSlot, (Entering, u64)>,
     /// Counts uses.
     clock: u64,
 }
 
-struct Listed {
+struct ListedSnapshots {
     list: Arc<SnapshotList>,
     /// Every snapshot that was ever shown, so that its open files can be read.
-    seen: HashMap<Slot, Arc<MountedSnapshot>>,
+    seen: HashMap<SnapshotSlot, Arc<MountedSnapshot>>,
     names: Vec<ManifestName>,
     at: Instant,
 }
@@ -99,7 +99,7 @@ struct Listed {
 pub(super) struct MountedSnapshots {
     source: SnapshotSource,
     notes: Arc<MountNotes>,
-    listed: Mutex<Listed>,
+    listed: Mutex<ListedSnapshots>,
     refreshing: Mutex<()>,
     trees: Mutex<Trees>,
 }
@@ -110,7 +110,7 @@ impl MountedSnapshots {
         let all = Self {
             source,
             notes,
-            listed: Mutex::new(Listed {
+            listed: Mutex::new(ListedSnapshots {
                 list: Arc::default(),
                 seen: HashMap::new(),
                 names: Vec::new(),
@@ -137,7 +137,7 @@ impl MountedSnapshots {
     }
 
     /// Returns a snapshot that is shown or was.
-    pub(super) fn snapshot(&self, slot: Slot) -> Option<Arc<MountedSnapshot>> {
+    pub(super) fn snapshot(&self, slot: SnapshotSlot) -> Option<Arc<MountedSnapshot>> {
         lock(&self.listed).seen.get(&slot).cloned()
     }
 
@@ -198,7 +198,7 @@ impl MountedSnapshots {
             if only.is_some_and(|only| !only.contains(&one.manifest.core_hash)) {
                 continue;
             }
-            let slot = Slot::of(core.sequence);
+            let slot = SnapshotSlot::of(core.sequence);
             let known = listed.seen.get(&slot);
             // Another snapshot with the same numbers of inodes would be shown as the first one.
             if known.is_some_and(|known| known.manifest.core_hash != one.manifest.core_hash) {
@@ -228,7 +228,7 @@ impl MountedSnapshots {
 
     /// Returns the tree of a snapshot, which is fetched if it is not there; `None`: there is no
     /// such snapshot. Must be called within a runtime.
-    pub(super) fn enter(self: &Arc<Self>, slot: Slot) -> Option<Entering> {
+    pub(super) fn enter(self: &Arc<Self>, slot: SnapshotSlot) -> Option<Entering> {
         let snapshot = self.snapshot(slot)?;
         let mut trees = lock(&self.trees);
         trees.clock += 1;
@@ -288,7 +288,7 @@ impl MountedSnapshots {
 
     /// Drops the trees that were used longest ago while all, with the newest one of `newest_bytes`,
     /// take too much memory.
-    fn drop_unused(&self, newest: Slot, newest_bytes: usize) {
+    fn drop_unused(&self, newest: SnapshotSlot, newest_bytes: usize) {
         let mut trees = lock(&self.trees);
         let bytes = |entering: &Entering| match entering.peek() {
             Some(Ok(entered)) => entered.tree.memory_bytes(),

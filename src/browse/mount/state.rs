@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 
 use super::attributes::{AttributeView, is_root, root_attributes};
 use super::files::OpenFiles;
-use super::inode::{MountInode, Slot};
+use super::inode::{MountInode, SnapshotSlot};
 use super::interrupted::{WaitEnd, wait_for};
 use super::notes::MountNotes;
 use super::snapshots::{EnteredSnapshot, MountedSnapshot, MountedSnapshots};
@@ -73,7 +73,7 @@ impl MountState {
     pub(super) fn within(
         self: &Arc<Self>,
         pid: u32,
-        slot: Slot,
+        slot: SnapshotSlot,
         then: impl FnOnce(&Arc<Self>, Result<&Arc<EnteredSnapshot>, Errno>) + Send + 'static,
     ) {
         let _runtime = self.runtime.enter();

@@ -32,7 +32,7 @@ pub(super) const COMMANDS: &[(&str, &str)] = &[
     ("archive", "`sealift backup` takes a snapshot and sends it"),
     ("extract", "`sealift restore SNAPSHOT PATH --to DIR`"),
     ("dump", "`sealift cat SNAPSHOT PATH` prints a file"),
-    ("umount", "`fusermount3 -u DIR` ends `sealift mount DIR`"),
+    ("umount", "fusermount3 -u ends what `sealift mount` began"),
     ("recover", "`sealift help recovery` has the steps"),
     (
         "files",

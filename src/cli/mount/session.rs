@@ -64,11 +64,12 @@ pub(super) fn run(context: &Context, args: &MountArgs) -> Result<Outcome, Failur
             only,
         };
         let notes = Box::new(|line: &str| output::tell(format_args!("sealift: {line}")));
+        // Before anything is mounted, since a process that just ended would leave a dead mount. A
+        // process mounts once.
+        let (signals, signaled) = mpsc::unbounded_channel();
+        let _ = SIGNALS.set(signals);
         let mount = MountSession::mount(source, &remote.chain, &dir, settings, notes);
         let mount = mount.map_err(failure)?;
-        let (signals, signaled) = mpsc::unbounded_channel();
-        // A process mounts once.
-        let _ = SIGNALS.set(signals);
         context.displays.end_stage();
         let snapshots = count(mount.snapshots() as u64, "snapshot");
         context.note(format_args!(
@@ -149,7 +150,7 @@ struct Mounted<'a> {
 }
 
 /// Why the mount is to be taken away.
-enum Reason {
+enum UnmountReason {
     Signal,
     Idle,
 }
@@ -161,16 +162,16 @@ impl Mounted<'_> {
         loop {
             let reason = tokio::select! {
                 ended = &mut self.ended => return self.conclude(ended),
-                _ = self.signaled.recv() => Reason::Signal,
+                _ = self.signaled.recv() => UnmountReason::Signal,
                 _ = look.tick() => match self.idle {
-                    Some(most) if self.activity.idle() >= most => Reason::Idle,
+                    Some(most) if self.activity.idle() >= most => UnmountReason::Idle,
                     _ => continue,
                 },
             };
             match reason {
-                Reason::Signal => return self.take_away().await,
+                UnmountReason::Signal => return self.take_away().await,
                 // While a shell is in it, the next look tries again.
-                Reason::Idle => {
+                UnmountReason::Idle => {
                     if try_unmount(&self.dir, false).await.is_ok() {
                         let ended = (&mut self.ended).await;
                         return self.conclude(ended);

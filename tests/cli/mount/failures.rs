@@ -1,4 +1,4 @@
-//! Damage is EIO for the files that need it, and a target that stops answering holds up nobody for ever.
+//! Damage is EIO for the files that need it, and a target that stops answering holds up no reader for long.
 
 use std::fs;
 use std::os::unix::fs::FileExt as _;
@@ -70,7 +70,7 @@ fn damage_is_eio_for_exactly_the_files_that_need_it() {
     mounting.unmount();
 }
 
-/// A host whose backups are on a server that stops answering when it is told.
+/// A host whose backups are on a server that stops answering when the test wants it.
 struct Stopping {
     server: S3Server,
     host: Host,
