@@ -260,6 +260,7 @@ const SCENARIOS: &[Scenario] = &[
     scenario("list", Backup, INVALID, "list", 0),
     scenario("ls", Backup, "", "ls latest", 0),
     scenario("ls --identity", Backup, LINKED, LS_REMOTE, 0),
+    scenario("sql", Backup, DATABASE, SQL, 0),
     scenario("list", Backup, "sealift snapshot", "list", 0),
     scenario(
         "list --from",
@@ -404,6 +405,7 @@ const SCENARIOS: &[Scenario] = &[
         "config check",
         2,
     ),
+    scenario("config check with [drill]", Backup, DRILLER, "config check", 0),
     scenario("remote list", Backup, "", "remote add r repo", 0),
     scenario("remote list", Backup, REMEMBERED, "remote list", 0),
     scenario("remote test", Backup, REMEMBERED, "remote test r", 0),
@@ -512,6 +514,11 @@ const LS_REMOTE: &str = "ls latest --from repo --accept-signer --identity key.tx
 /// A source that failed its check, and a snapshot of a run that was killed.
 const INVALID: &str =
     "echo '{' >registry.json; sealift snapshot; mkdir c.state/snapshots/.partial-20260401T000000Z";
+
+/// A database in a snapshot.
+const DATABASE: &str =
+    "python3 -c \"import sqlite3; sqlite3.connect('data/a.db').execute('create table t(a)')\"; sealift backup";
+const SQL: &str = "sql latest data/a.db 'SELECT 1 AS COLUMN' --from repo --accept-signer --identity key.txt";
 
 /// A symbolic link.
 const LINKED: &str = "ln -s notes.txt data/link; sealift backup";

@@ -38,6 +38,7 @@ mod runs;
 mod setup;
 mod shell;
 mod specs;
+mod sql;
 mod stats;
 mod sync;
 mod terminal;
