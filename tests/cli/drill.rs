@@ -513,7 +513,7 @@ fn an_old_snapshot_is_no_proof_of_other_columns() {
     let mut drilling = Drilling::without_backup("random_older = \"never\"\n");
     let config = drilling.host.config();
     fs::write(drilling.path("c.toml"), config + "\n[proof]\nrequire = [\"restore\"]\n").unwrap();
-    let mut at = |drilling: &mut Drilling, hour: u32| {
+    let at = |drilling: &mut Drilling, hour: u32| {
         drilling.host.clock = Some(format!("2026-11-29T{hour:02}:00:00Z"));
     };
     at(&mut drilling, 1);
