@@ -30,7 +30,10 @@ const GROUPS: &[(&str, &[&str])] = &[
             "backup", "serve", "status", "runs", "list", "ls", "stats", "verify",
         ],
     ),
-    ("Restore", &["restore", "cat", "sql", "rollback", "drill", "open"]),
+    (
+        "Restore",
+        &["restore", "cat", "sql", "rollback", "drill", "open"],
+    ),
     ("Keys", &["key", "remote"]),
     (
         "Maintenance",

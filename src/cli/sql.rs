@@ -178,7 +178,10 @@ fn local(
     }
     let place = Place::below(&dir, path)?;
     if place.has_live_journal() {
-        return Err(has_sidecar(args, &[&wanted[..], b"-wal or -journal"].concat()));
+        return Err(has_sidecar(
+            args,
+            &[&wanted[..], b"-wal or -journal"].concat(),
+        ));
     }
     let file = place.open().map_err(|_| not_a_file(args))?;
     Ok(LocalDatabase::new(file).map_err(SqlError::from)?)

@@ -73,7 +73,9 @@ impl DrillConfigReport {
             if !from.contains(['/', ':']) {
                 match &remotes {
                     Ok(remotes) if remotes.get(from).is_err() && !Path::new(from).is_dir() => {
-                        let text = format!("no remote and no folder is called {from:?}: `sealift remote add {from} URL`");
+                        let text = format!(
+                            "no remote and no folder is called {from:?}: `sealift remote add {from} URL`"
+                        );
                         self.error("from", text);
                     }
                     Ok(_) => {}
@@ -111,7 +113,9 @@ impl DrillConfigReport {
     /// Looks for the programs of all commands.
     fn commands(&mut self, config: &DrillConfig) {
         let lines = [("start", &config.start), ("stop", &config.stop)];
-        let lines = lines.into_iter().filter_map(|(key, line)| Some((key.to_owned(), line.as_ref()?)));
+        let lines = lines
+            .into_iter()
+            .filter_map(|(key, line)| Some((key.to_owned(), line.as_ref()?)));
         let checks = config.checks.iter().filter_map(|check| match &check.kind {
             PostCheckKind::Command(line) => Some((format!("check {}", check.name), line)),
             _ => None,
@@ -136,7 +140,9 @@ impl DrillConfigReport {
             Ok(found) => {
                 if let Some(exposed) = found.exposed {
                     let exposed = exposed.display();
-                    let text = format!("other users can rename what is in {exposed}, and could exchange decrypted files there");
+                    let text = format!(
+                        "other users can rename what is in {exposed}, and could exchange decrypted files there"
+                    );
                     return self.error("scratch", text);
                 }
             }
@@ -176,9 +182,9 @@ fn missing_program(line: &CommandLine) -> Option<String> {
 /// Whether the shell itself has such a command.
 fn is_builtin(line: &CommandLine, program: &str) -> bool {
     const BUILTINS: &[&str] = &[
-        ".", "[", "case", "cd", "command", "echo", "eval", "exec", "exit", "export", "false", "for",
-        "if", "kill", "printf", "read", "set", "test", "trap", "true", "ulimit", "umask", "unset",
-        "until", "wait", "while",
+        ".", "[", "case", "cd", "command", "echo", "eval", "exec", "exit", "export", "false",
+        "for", "if", "kill", "printf", "read", "set", "test", "trap", "true", "ulimit", "umask",
+        "unset", "until", "wait", "while",
     ];
     matches!(line, CommandLine::Shell(_)) && BUILTINS.contains(&program)
 }

@@ -174,9 +174,7 @@ impl Storage for LimitedReads {
         let allowance = Arc::clone(&self.allowance);
         let (key, label) = (key.to_owned(), self.label().to_owned());
         let limited = pieces.map(move |piece| match piece {
-            Ok(piece) if !allowance.take(piece.len() as u64) => {
-                Err(refused(&key, &label))
-            }
+            Ok(piece) if !allowance.take(piece.len() as u64) => Err(refused(&key, &label)),
             piece => piece,
         });
         Ok(limited.boxed())

@@ -397,9 +397,16 @@ fn runs(pid: &str) -> bool {
 /// Whichever step a drill is killed in, the next one stops its service and removes its data.
 #[test]
 fn the_service_of_a_killed_drill_is_stopped_by_the_next() {
-    let hold = |step: &str| format!("touch at-{step}; while test -e hold-{step}; do sleep 0.02; done");
-    let start = format!("setsid sleep 300 </dev/null >/dev/null 2>&1 & echo $! >pid; {}", hold("start"));
-    let stop = format!("{}; echo \"$SEALIFT_RESTORED\" >>stopped; kill $(cat pid)", hold("stop"));
+    let hold =
+        |step: &str| format!("touch at-{step}; while test -e hold-{step}; do sleep 0.02; done");
+    let start = format!(
+        "setsid sleep 300 </dev/null >/dev/null 2>&1 & echo $! >pid; {}",
+        hold("start")
+    );
+    let stop = format!(
+        "{}; echo \"$SEALIFT_RESTORED\" >>stopped; kill $(cat pid)",
+        hold("stop")
+    );
     let more = format!(
         "start = {start:?}\nstop = {stop:?}\n[[check]]\nname = \"c\"\ncommand = {:?}\n",
         hold("check")
@@ -437,7 +444,10 @@ fn the_service_of_a_killed_drill_is_stopped_by_the_next() {
         assert!(!runs(pid.trim()), "{step}: the service runs");
         let stopped = fs::read_to_string(drilling.path("stopped")).unwrap();
         let first = left[0].canonicalize().unwrap_or_else(|_| left[0].clone());
-        assert!(stopped.contains(first.join("content").to_str().unwrap()), "{step}: {stopped}");
+        assert!(
+            stopped.contains(first.join("content").to_str().unwrap()),
+            "{step}: {stopped}"
+        );
         assert!(drilling.is_clean(), "{step}");
     }
 }
@@ -454,7 +464,11 @@ fn only_the_stop_of_this_drill_runs() {
             "stop": stop, "environment": { "restored": "/", "stamp": "x", "base_url": "" }
         })
     };
-    fs::write(dir.join("service.json"), record("Shell(\"touch planted\")").to_string()).unwrap();
+    fs::write(
+        dir.join("service.json"),
+        record("Shell(\"touch planted\")").to_string(),
+    )
+    .unwrap();
     fs::set_permissions(&dir, mode(0o700)).unwrap();
     let (_, err) = drilling.drill(&[], 0);
     assert!(err.contains("does not have its `stop`"), "{err}");
@@ -475,7 +489,10 @@ fn only_the_stop_of_this_drill_runs() {
 fn the_configuration_of_a_drill_is_checked() {
     let drilling = Drilling::new("start = \"true\"\nstop = \"true\"\nmax_bytes = \"1kB\"\n");
     let check = |code: i32| {
-        let output = drilling.command(&["--json", "config", "check"]).output().unwrap();
+        let output = drilling
+            .command(&["--json", "config", "check"])
+            .output()
+            .unwrap();
         result(output, code).0
     };
     let report = check(0);
@@ -484,18 +501,35 @@ fn the_configuration_of_a_drill_is_checked() {
     let said = |report: &Value, list: &str, about: &str| {
         let list = report[list].as_array().unwrap();
         let found = list.iter().find(|one| one["about"] == about);
-        found.map(|one| one["text"].as_str().unwrap().to_owned()).unwrap_or_default()
+        found
+            .map(|one| one["text"].as_str().unwrap().to_owned())
+            .unwrap_or_default()
     };
     drilling.configure(
         "from = [\"./repo\", \"nowhere\", \"./gone\"]",
         "start = [\"no-such-program\"]\nstop = \"true\"\nmax_bytes = \"9000TB\"\n[[check]]\nname = \"c\"\ncommand = \"./missing x\"\n",
     );
     let report = check(2);
-    assert!(said(&report, "errors", "from").contains("nowhere"), "{report}");
-    assert!(said(&report, "warnings", "from").contains("gone"), "{report}");
-    assert!(said(&report, "warnings", "start").contains("no-such-program"), "{report}");
-    assert!(said(&report, "warnings", "check c").contains("./missing"), "{report}");
-    assert!(said(&report, "warnings", "scratch").contains("max_bytes"), "{report}");
+    assert!(
+        said(&report, "errors", "from").contains("nowhere"),
+        "{report}"
+    );
+    assert!(
+        said(&report, "warnings", "from").contains("gone"),
+        "{report}"
+    );
+    assert!(
+        said(&report, "warnings", "start").contains("no-such-program"),
+        "{report}"
+    );
+    assert!(
+        said(&report, "warnings", "check c").contains("./missing"),
+        "{report}"
+    );
+    assert!(
+        said(&report, "warnings", "scratch").contains("max_bytes"),
+        "{report}"
+    );
     drilling.configure("from = [\"./repo\"]", "max_bytes = \"9000TB\"\n");
     check(3);
     fs::remove_file(drilling.path("drill")).unwrap();
@@ -512,7 +546,11 @@ fn the_configuration_of_a_drill_is_checked() {
 fn an_old_snapshot_is_no_proof_of_other_columns() {
     let mut drilling = Drilling::without_backup("random_older = \"never\"\n");
     let config = drilling.host.config();
-    fs::write(drilling.path("c.toml"), config + "\n[proof]\nrequire = [\"restore\"]\n").unwrap();
+    fs::write(
+        drilling.path("c.toml"),
+        config + "\n[proof]\nrequire = [\"restore\"]\n",
+    )
+    .unwrap();
     let at = |drilling: &mut Drilling, hour: u32| {
         drilling.host.clock = Some(format!("2026-11-29T{hour:02}:00:00Z"));
     };

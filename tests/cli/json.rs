@@ -405,7 +405,13 @@ const SCENARIOS: &[Scenario] = &[
         "config check",
         2,
     ),
-    scenario("config check with [drill]", Backup, DRILLER, "config check", 0),
+    scenario(
+        "config check with [drill]",
+        Backup,
+        DRILLER,
+        "config check",
+        0,
+    ),
     scenario("remote list", Backup, "", "remote add r repo", 0),
     scenario("remote list", Backup, REMEMBERED, "remote list", 0),
     scenario("remote test", Backup, REMEMBERED, "remote test r", 0),
@@ -516,9 +522,9 @@ const INVALID: &str =
     "echo '{' >registry.json; sealift snapshot; mkdir c.state/snapshots/.partial-20260401T000000Z";
 
 /// A database in a snapshot.
-const DATABASE: &str =
-    "python3 -c \"import sqlite3; sqlite3.connect('data/a.db').execute('create table t(a)')\"; sealift backup";
-const SQL: &str = "sql latest data/a.db 'SELECT 1 AS COLUMN' --from repo --accept-signer --identity key.txt";
+const DATABASE: &str = "python3 -c \"import sqlite3; sqlite3.connect('data/a.db').execute('create table t(a)')\"; sealift backup";
+const SQL: &str =
+    "sql latest data/a.db 'SELECT 1 AS COLUMN' --from repo --accept-signer --identity key.txt";
 
 /// A symbolic link.
 const LINKED: &str = "ln -s notes.txt data/link; sealift backup";

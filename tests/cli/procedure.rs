@@ -161,6 +161,12 @@ impl SecondMachine {
     }
 }
 
+/// A container has the data at the path that AtoCore knows; this one has no container.
+const MOVE: &str = "import sqlite3, sys
+c = sqlite3.connect('drilled/data/db/atocore.db')
+c.execute('UPDATE source_documents SET path = replace(path, ?, ?)', sys.argv[1:])
+c.commit()";
+
 /// A port that is free now.
 fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -181,17 +187,19 @@ fn the_drill_of_the_procedure_runs_as_it_is_written() {
     fs::create_dir(at("bin")).unwrap();
     let (port, script) = (free_port(), crate::support::atocore::script());
     let docker = format!(
-        "#!/bin/sh\nset -e\ncase \"$*\" in\n\
+        "#!/bin/sh\nset -e\nMOVE=\"{MOVE}\"\ncase \"$*\" in\n\
          'compose -p drill -f drill.yaml up -d')\n\
            mkdir -p drilled/data/chroma drilled/backups/snapshots drilled/run drilled/config\n\
            cp -r \"$SEALIFT_RESTORED/db\" drilled/data/db\n\
            cp -r \"$SEALIFT_RESTORED/config/.\" drilled/config/\n\
+           python3 -c \"$MOVE\" '{root}' \"$PWD/drilled\"\n\
            echo {port} >drilled/run/port\n\
            python3 -B {script} start drilled ;;\n\
          'compose -p drill -f drill.yaml down -v')\n\
            python3 -B {script} stop drilled; cp drilled/run/requests requests; rm -r drilled ;;\n\
          *) exit 9 ;;\nesac\n",
-        script = script.display()
+        script = script.display(),
+        root = atocore.root.display(),
     );
     fs::write(at("bin/docker"), docker).unwrap();
     second.ok("chmod 755 bin/docker; ssh-keygen -q -t ed25519 -N '' -f drill");
@@ -199,26 +207,35 @@ fn the_drill_of_the_procedure_runs_as_it_is_written() {
     let public = fs::read_to_string(at("drill.pub")).unwrap();
     let mut allowed = fs::read_to_string(host.path("allowed_signers")).unwrap();
     let principal = second.ok("uname -n");
-    allowed += &format!("drill@{} namespaces=\"sealift-receipt\" {public}", principal.trim());
+    allowed += &format!(
+        "drill@{} namespaces=\"sealift-receipt\" {public}",
+        principal.trim()
+    );
     fs::write(host.path("allowed_signers"), allowed).unwrap();
     fs::copy(host.path("key.txt"), at("atocore.txt")).unwrap();
     for name in ["s3", "laptop"] {
         let repo = host.path("repo");
-        let add = format!("sealift remote add {name} {} --signer '{}'", repo.display(), host.signer);
+        let add = format!(
+            "sealift remote add {name} {} --signer '{}'",
+            repo.display(),
+            host.signer
+        );
         second.ok(&add);
     }
     // The section's blocks, without the table of the commands.
     let lines = commands("Test restores");
-    let (sealift, settings): (Vec<String>, Vec<String>) =
-        lines.into_iter().partition(|line| line.starts_with("sealift "));
+    let (sealift, settings): (Vec<String>, Vec<String>) = lines
+        .into_iter()
+        .partition(|line| line.starts_with("sealift "));
     let settings = settings.join("\n");
     assert!(settings.starts_with("[drill]"), "{settings}");
     let url = "http://127.0.0.1:18100";
     assert!(settings.contains(url), "{settings}");
     let settings = settings.replace(url, &format!("http://127.0.0.1:{port}"));
     fs::write(at("drill.toml"), settings).unwrap();
-    let (on_host, on_second): (Vec<String>, Vec<String>) =
-        sealift.into_iter().partition(|line| line == "sealift status");
+    let (on_host, on_second): (Vec<String>, Vec<String>) = sealift
+        .into_iter()
+        .partition(|line| line == "sealift status");
     assert_eq!((on_second.len(), on_host.len()), (2, 1));
     let asked = atocore.requests().len();
     for command in &on_second {
@@ -232,7 +249,10 @@ fn the_drill_of_the_procedure_runs_as_it_is_written() {
     assert!(!at("drilled").exists());
     let (_, said) = typed(&host, &on_host[0]);
     let expected = format!("by drill@{}", principal.trim());
-    assert!(said.contains("restored for proof: ") && said.contains(&expected), "{said}");
+    assert!(
+        said.contains("restored for proof: ") && said.contains(&expected),
+        "{said}"
+    );
 }
 
 #[test]

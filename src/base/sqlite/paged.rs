@@ -104,10 +104,7 @@ impl<S: PageSource> PagedRows<S> {
     }
 
     /// Answers the child's reads until it sends something else. `None`: it is done.
-    fn message(
-        &mut self,
-        deadline: Instant,
-    ) -> Result<Option<Message>, PagedQueryError<S::Error>> {
+    fn message(&mut self, deadline: Instant) -> Result<Option<Message>, PagedQueryError<S::Error>> {
         loop {
             let frame = self.frame(deadline);
             let (kind, payload) = match frame {

@@ -63,7 +63,9 @@ fn print_table(columns: &[String], rows: &mut Rows<'_>) -> Result<(), Failure> {
         return exhaust(rows);
     }
     let cells = |row: Vec<SqlValue>| row.iter().map(cell).collect::<Vec<_>>();
-    let names = columns.iter().map(|name| visible_in_line(name).into_owned());
+    let names = columns
+        .iter()
+        .map(|name| visible_in_line(name).into_owned());
     let mut first = vec![names.collect::<Vec<_>>()];
     let mut failed = None;
     for row in Iterator::take(&mut *rows, MEASURED_ROWS) {

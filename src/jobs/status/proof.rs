@@ -133,9 +133,8 @@ pub(crate) fn proof_facts(
             .map(|row| (row.known.sequence, row.known.stamp, row.known.core))
             .collect();
         facts.first_snapshot = made.first().map(|(_, stamp, _)| stamp.time());
-        let change = |proven: &ProvenSnapshot| {
-            schema_change(&made, &keys, proven.sequence, proven.stamp)
-        };
+        let change =
+            |proven: &ProvenSnapshot| schema_change(&made, &keys, proven.sequence, proven.stamp);
         facts.schema_changed_at = facts.newest.as_ref().and_then(change);
         let mut known = HashMap::new();
         for receipt in &mut facts.receipts {

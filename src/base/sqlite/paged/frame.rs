@@ -133,14 +133,20 @@ mod tests {
 
     #[test]
     fn frames_that_no_child_sends_are_refused() {
-        assert_eq!(parse_header(&header(FrameKind::Row, 7)), Some((FrameKind::Row, 7)));
+        assert_eq!(
+            parse_header(&header(FrameKind::Row, 7)),
+            Some((FrameKind::Row, 7))
+        );
         for bad in [&[0, 0, 0, 0, 0][..], &[7, 0, 0, 0, 0], &[1, 0, 0], &[]] {
             assert_eq!(parse_header(bad), None, "{bad:?}");
         }
         assert_eq!(parse_read(&read(5, 3)), Some(5..8));
         assert_eq!(parse_read(&read(u64::MAX, 1)), None);
         assert_eq!(parse_read(&[0; 11]), None);
-        assert_eq!(parse_row(b"nn", 2), Some(vec![SqlValue::Null, SqlValue::Null]));
+        assert_eq!(
+            parse_row(b"nn", 2),
+            Some(vec![SqlValue::Null, SqlValue::Null])
+        );
         let huge = [&b"b"[..], &u64::MAX.to_le_bytes()].concat();
         for bad in [&b"n"[..], b"nnn", b"ni\0", b"xn", &huge] {
             assert_eq!(parse_row(bad, 2), None, "{bad:?}");

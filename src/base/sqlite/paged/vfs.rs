@@ -210,10 +210,7 @@ unsafe extern "C" fn ignore_number(_: *mut ffi::sqlite3_file, _: c_int) -> c_int
 }
 
 /// SQLite's `xFileSize`.
-unsafe extern "C" fn file_size(
-    _: *mut ffi::sqlite3_file,
-    size: *mut ffi::sqlite3_int64,
-) -> c_int {
+unsafe extern "C" fn file_size(_: *mut ffi::sqlite3_file, size: *mut ffi::sqlite3_int64) -> c_int {
     let Ok(bytes) = i64::try_from(channel::bytes()) else {
         return ffi::SQLITE_IOERR_FSTAT;
     };

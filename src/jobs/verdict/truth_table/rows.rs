@@ -431,7 +431,11 @@ fn rows_of_proof() -> Vec<TruthRow> {
             "the new schema proven from one of two targets",
             {
                 let mut observed = with_proof(vec![proven(3, Good), proven(10, Good)]);
-                let names: Vec<String> = observed.targets.iter().map(|one| one.name.clone()).collect();
+                let names: Vec<String> = observed
+                    .targets
+                    .iter()
+                    .map(|one| one.name.clone())
+                    .collect();
                 observed.proof.receipts[0].proven.target = names[0].clone();
                 observed.proof.receipts[1].proven.target = names[1].clone();
                 observed.proof.receipts[1].schema_changed_at = Some(ago(24 * 4));
