@@ -163,7 +163,7 @@ macro_rules! specs {
 
 specs! {
     ack adopt backup catalog completions config demo drill help incident init key list ls man notify open pause pin prune push
-    remote restore resume rollback runs sealift serve snapshot source stats status sync target unit validate verify
+    remote restore resume rollback runs sealift serve snapshot source sql stats status sync target unit validate verify
 }
 
 #[test]
