@@ -9,6 +9,7 @@ pub(crate) mod adopt;
 pub(crate) mod backup;
 pub(crate) mod catch_up;
 pub(crate) mod check_config;
+pub(crate) mod check_drill_config;
 pub(crate) mod choose;
 pub(crate) mod config_edit;
 pub(crate) mod context;

@@ -10,6 +10,7 @@
 mod choose;
 mod databases;
 mod failure;
+mod left_service;
 mod report;
 mod rotation;
 mod service;

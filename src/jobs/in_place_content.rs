@@ -18,7 +18,7 @@ use crate::producer;
 
 pub(crate) use fetched::{FetchError, FetchRequest};
 pub(crate) use pushed::{EXCHANGE, GO, Receiving, room_line};
-pub(crate) use scratch::ContentScratch;
+pub(crate) use scratch::{ContentScratch, DRILL_DIRS, TREE};
 
 /// Where the content came from.
 #[derive(Debug, Clone, PartialEq, Eq)]

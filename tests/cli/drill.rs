@@ -433,6 +433,196 @@ fn a_killed_drill_leaves_nothing_readable_after_the_next() {
     assert!(drilling.is_clean());
 }
 
+/// Whether the process `pid` runs.
+fn runs(pid: &str) -> bool {
+    let state = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = state.rsplit(')').next().unwrap_or_default().trim();
+    !state.is_empty() && !state.starts_with(['Z', 'X'])
+}
+
+/// Whichever step a drill is killed in, the next one stops its service and removes its data.
+#[test]
+fn the_service_of_a_killed_drill_is_stopped_by_the_next() {
+    let hold =
+        |step: &str| format!("touch at-{step}; while test -e hold-{step}; do sleep 0.02; done");
+    let start = format!(
+        "setsid sleep 300 </dev/null >/dev/null 2>&1 & echo $! >pid; {}",
+        hold("start")
+    );
+    let stop = format!(
+        "{}; echo \"$SEALIFT_RESTORED\" >>stopped; kill $(cat pid)",
+        hold("stop")
+    );
+    let more = format!(
+        "start = {start:?}\nstop = {stop:?}\n[[check]]\nname = \"c\"\ncommand = {:?}\n",
+        hold("check")
+    );
+    let drilling = Drilling::new(&more);
+    let text = fs::read_to_string(drilling.path("d.toml")).unwrap();
+    let text = text.replace("check_timeout = \"1s\"", "check_timeout = \"2m\"");
+    fs::write(drilling.path("d.toml"), &text).unwrap();
+    for step in ["start", "check", "stop"] {
+        let _ = fs::remove_file(drilling.path("stopped"));
+        fs::write(drilling.path(&format!("hold-{step}")), "").unwrap();
+        let _ = fs::remove_file(drilling.path(&format!("at-{step}")));
+        let mut killed = drilling
+            .drill_command(&[])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !drilling.path(&format!("at-{step}")).exists() {
+            assert!(Instant::now() < deadline, "{step} was not reached");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let pid = fs::read_to_string(drilling.path("pid")).unwrap();
+        killed.kill().unwrap();
+        killed.wait().unwrap();
+        assert!(runs(pid.trim()), "{step}: the service ended by itself");
+        let left = fs::read_dir(drilling.path("scratch")).unwrap();
+        let left: Vec<PathBuf> = left.map(|entry| entry.unwrap().path()).collect();
+        assert_eq!(left.len(), 1, "{step}");
+        fs::remove_file(drilling.path(&format!("hold-{step}"))).unwrap();
+        let (report, err) = drilling.drill(&[], 0);
+        assert_eq!(report["outcome"], "passed", "{step}: {report}");
+        assert!(err.contains("that a killed drill left"), "{step}: {err}");
+        assert!(!runs(pid.trim()), "{step}: the service runs");
+        let stopped = fs::read_to_string(drilling.path("stopped")).unwrap();
+        let first = left[0].canonicalize().unwrap_or_else(|_| left[0].clone());
+        assert!(
+            stopped.contains(first.join("content").to_str().unwrap()),
+            "{step}: {stopped}"
+        );
+        assert!(drilling.is_clean(), "{step}");
+    }
+}
+
+/// A record that was planted, or whose command is another, runs nothing.
+#[test]
+fn only_the_stop_of_this_drill_runs() {
+    let drilling = Drilling::new("start = \"true\"\nstop = \"echo x >>stopped\"\n");
+    let dir = drilling.path("scratch/sealift-drill-0123456789abcdef");
+    fs::create_dir(&dir).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode;
+    let record = |stop: &str| {
+        serde_json::json!({
+            "stop": stop, "environment": { "restored": "/", "stamp": "x", "base_url": "" }
+        })
+    };
+    fs::write(
+        dir.join("service.json"),
+        record("Shell(\"touch planted\")").to_string(),
+    )
+    .unwrap();
+    fs::set_permissions(&dir, mode(0o700)).unwrap();
+    let (_, err) = drilling.drill(&[], 0);
+    assert!(err.contains("does not have its `stop`"), "{err}");
+    assert!(!drilling.path("planted").exists());
+    let stops = || fs::read_to_string(drilling.path("stopped")).unwrap();
+    assert_eq!(stops(), "x\n");
+    // One that others could have written is not read.
+    fs::create_dir(&dir).unwrap();
+    let right = record("Shell(\"echo x >>stopped\")").to_string();
+    fs::write(dir.join("service.json"), right).unwrap();
+    fs::set_permissions(&dir, mode(0o777)).unwrap();
+    drilling.drill(&[], 0);
+    assert_eq!(stops(), "x\nx\n");
+    assert!(drilling.is_clean());
+}
+
+#[test]
+fn the_configuration_of_a_drill_is_checked() {
+    let drilling = Drilling::new("start = \"true\"\nstop = \"true\"\nmax_bytes = \"1kB\"\n");
+    let check = |code: i32| {
+        let output = drilling
+            .command(&["--json", "config", "check"])
+            .output()
+            .unwrap();
+        result(output, code).0
+    };
+    let report = check(0);
+    assert_eq!(report["places"], 1, "{report}");
+    assert_eq!(report["errors"], serde_json::json!([]));
+    let said = |report: &Value, list: &str, about: &str| {
+        let list = report[list].as_array().unwrap();
+        let found = list.iter().find(|one| one["about"] == about);
+        found
+            .map(|one| one["text"].as_str().unwrap().to_owned())
+            .unwrap_or_default()
+    };
+    drilling.configure(
+        "from = [\"./repo\", \"nowhere\", \"./gone\"]",
+        "start = [\"no-such-program\"]\nstop = \"true\"\nmax_bytes = \"9000TB\"\n[[check]]\nname = \"c\"\ncommand = \"./missing x\"\n",
+    );
+    let report = check(2);
+    assert!(
+        said(&report, "errors", "from").contains("nowhere"),
+        "{report}"
+    );
+    assert!(
+        said(&report, "warnings", "from").contains("gone"),
+        "{report}"
+    );
+    assert!(
+        said(&report, "warnings", "start").contains("no-such-program"),
+        "{report}"
+    );
+    assert!(
+        said(&report, "warnings", "check c").contains("./missing"),
+        "{report}"
+    );
+    assert!(
+        said(&report, "warnings", "scratch").contains("max_bytes"),
+        "{report}"
+    );
+    drilling.configure("from = [\"./repo\"]", "max_bytes = \"9000TB\"\n");
+    check(3);
+    fs::remove_file(drilling.path("drill")).unwrap();
+    fs::remove_file(drilling.path("key.txt")).unwrap();
+    fs::remove_dir(drilling.path("scratch")).unwrap();
+    let report = check(2);
+    for about in ["identity", "signer", "scratch"] {
+        assert_ne!(said(&report, "errors", about), "", "{about}: {report}");
+    }
+}
+
+/// A drill of a snapshot from before other columns is no proof after them, whenever it is made.
+#[test]
+fn an_old_snapshot_is_no_proof_of_other_columns() {
+    let mut drilling = Drilling::without_backup("random_older = \"never\"\n");
+    let config = drilling.host.config();
+    fs::write(
+        drilling.path("c.toml"),
+        config + "\n[proof]\nrequire = [\"restore\"]\n",
+    )
+    .unwrap();
+    let at = |drilling: &mut Drilling, hour: u32| {
+        drilling.host.clock = Some(format!("2026-11-29T{hour:02}:00:00Z"));
+    };
+    at(&mut drilling, 1);
+    drilling.host.backup();
+    at(&mut drilling, 2);
+    drilling.database("ALTER TABLE documents ADD COLUMN author TEXT");
+    drilling.host.backup();
+    let overdue = |drilling: &Drilling| {
+        let status = drilling.host.json_exits(&["status"], &[0, 3]);
+        let findings = status["verdict"]["findings"].as_array().unwrap().clone();
+        findings.iter().any(|one| one["code"] == "proof_overdue")
+    };
+    at(&mut drilling, 3);
+    drilling.drill(&["--snapshot", "1"], 0);
+    at(&mut drilling, 4);
+    assert!(overdue(&drilling));
+    drilling.drill(&["--snapshot", "2"], 0);
+    at(&mut drilling, 5);
+    assert!(!overdue(&drilling));
+    // An older one once more takes nothing back.
+    drilling.drill(&["--snapshot", "1"], 0);
+    at(&mut drilling, 6);
+    assert!(!overdue(&drilling));
+}
+
 /// A drill that is asked to end stops what it started, and removes what it restored.
 #[test]
 fn an_interrupted_drill_stops_its_service() {

@@ -266,6 +266,7 @@ const SCENARIOS: &[Scenario] = &[
     scenario("versions", Backup, LOST_INDEX, VERSIONS, 3),
     scenario("diff", Backup, CHANGED, DIFF, 0),
     scenario("diff", Backup, DATABASE, DIFF_ROWS, 0),
+    scenario("sql", Backup, DATABASE, SQL, 0),
     scenario("list", Backup, "sealift snapshot", "list", 0),
     scenario(
         "list --from",
@@ -410,6 +411,13 @@ const SCENARIOS: &[Scenario] = &[
         "config check",
         2,
     ),
+    scenario(
+        "config check with [drill]",
+        Backup,
+        DRILLER,
+        "config check",
+        0,
+    ),
     scenario("remote list", Backup, "", "remote add r repo", 0),
     scenario("remote list", Backup, REMEMBERED, "remote list", 0),
     scenario("remote test", Backup, REMEMBERED, "remote test r", 0),
@@ -537,6 +545,10 @@ const LOST_INDEX: &str =
 /// A database that is new.
 const DATABASE: &str = "printf '\n[[source]]\nkind = \"sqlite\"\npath = \"t.db\"\n' >>c.toml
     sqlite3 t.db 'create table t(a); insert into t values (1)'; sealift backup";
+/// A database in a snapshot.
+const DATABASE: &str = "python3 -c \"import sqlite3; sqlite3.connect('data/a.db').execute('create table t(a)')\"; sealift backup";
+const SQL: &str =
+    "sql latest data/a.db 'SELECT 1 AS COLUMN' --from repo --accept-signer --identity key.txt";
 
 /// A symbolic link.
 const LINKED: &str = "ln -s notes.txt data/link; sealift backup";

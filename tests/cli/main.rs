@@ -42,6 +42,7 @@ mod runs;
 mod setup;
 mod shell;
 mod specs;
+mod sql;
 mod stats;
 mod sync;
 mod terminal;

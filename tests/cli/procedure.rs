@@ -129,6 +129,132 @@ fn the_procedure_runs_as_it_is_written() {
     assert_eq!(found, 9);
 }
 
+/// The key holder's machine: a home, a configuration and keys of its own. Only the folder is the host's.
+struct SecondMachine {
+    dir: tempfile::TempDir,
+}
+
+impl SecondMachine {
+    /// Runs a line as its operator types it; `docker` is a stand-in that starts AtoCore on what was restored.
+    fn typed(&self, line: &str) -> (i32, String) {
+        let programs = Path::new(SEALIFT).parent().unwrap().display();
+        let path = std::env::var("PATH").unwrap();
+        let bin = self.dir.path().join("bin");
+        let output = Command::new("sh")
+            .args(["-c", line])
+            .current_dir(self.dir.path())
+            .env_clear()
+            .env("PATH", format!("{}:{programs}:{path}", bin.display()))
+            .env("HOME", self.dir.path())
+            .env("SEALIFT_MACHINE_ID", "laptop")
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let (out, err) = texts(&output);
+        (output.status.code().unwrap(), format!("{out}{err}"))
+    }
+
+    fn ok(&self, line: &str) -> String {
+        let (code, said) = self.typed(line);
+        assert_eq!(code, 0, "{line}\n{said}");
+        said
+    }
+}
+
+/// A container has the data at the path that AtoCore knows; this one has no container.
+const MOVE: &str = "import sqlite3, sys
+c = sqlite3.connect('drilled/data/db/atocore.db')
+c.execute('UPDATE source_documents SET path = replace(path, ?, ?)', sys.argv[1:])
+c.commit()";
+
+/// A port that is free now.
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+/// The drill of "Test restores", with its configuration and its commands as they are written, on a second machine;
+/// its receipt is shown by the host.
+#[test]
+fn the_drill_of_the_procedure_runs_as_it_is_written() {
+    let (host, atocore) = host();
+    let (code, said) = typed(&host, "sealift --quiet backup");
+    assert_eq!(code, 0, "{said}");
+    let second = SecondMachine {
+        dir: tempfile::tempdir().unwrap(),
+    };
+    let at = |name: &str| second.dir.path().join(name);
+    fs::create_dir(at("bin")).unwrap();
+    let (port, script) = (free_port(), crate::support::atocore::script());
+    let docker = format!(
+        "#!/bin/sh\nset -e\nMOVE=\"{MOVE}\"\ncase \"$*\" in\n\
+         'compose -p drill -f drill.yaml up -d')\n\
+           mkdir -p drilled/data/chroma drilled/backups/snapshots drilled/run drilled/config\n\
+           cp -r \"$SEALIFT_RESTORED/db\" drilled/data/db\n\
+           cp -r \"$SEALIFT_RESTORED/config/.\" drilled/config/\n\
+           python3 -c \"$MOVE\" '{root}' \"$PWD/drilled\"\n\
+           echo {port} >drilled/run/port\n\
+           python3 -B {script} start drilled ;;\n\
+         'compose -p drill -f drill.yaml down -v')\n\
+           python3 -B {script} stop drilled; cp drilled/run/requests requests; rm -r drilled ;;\n\
+         *) exit 9 ;;\nesac\n",
+        script = script.display(),
+        root = atocore.root.display(),
+    );
+    fs::write(at("bin/docker"), docker).unwrap();
+    second.ok("chmod 755 bin/docker; ssh-keygen -q -t ed25519 -N '' -f drill");
+    // What the two operators exchange: the public key, the host's signer, the identity of the key holder.
+    let public = fs::read_to_string(at("drill.pub")).unwrap();
+    let mut allowed = fs::read_to_string(host.path("allowed_signers")).unwrap();
+    let principal = second.ok("uname -n");
+    allowed += &format!(
+        "drill@{} namespaces=\"sealift-receipt\" {public}",
+        principal.trim()
+    );
+    fs::write(host.path("allowed_signers"), allowed).unwrap();
+    fs::copy(host.path("key.txt"), at("atocore.txt")).unwrap();
+    for name in ["s3", "laptop"] {
+        let repo = host.path("repo");
+        let add = format!(
+            "sealift remote add {name} {} --signer '{}'",
+            repo.display(),
+            host.signer
+        );
+        second.ok(&add);
+    }
+    // The section's blocks, without the table of the commands.
+    let lines = commands("Test restores");
+    let (sealift, settings): (Vec<String>, Vec<String>) = lines
+        .into_iter()
+        .partition(|line| line.starts_with("sealift "));
+    let settings = settings.join("\n");
+    assert!(settings.starts_with("[drill]"), "{settings}");
+    let url = "http://127.0.0.1:18100";
+    assert!(settings.contains(url), "{settings}");
+    let settings = settings.replace(url, &format!("http://127.0.0.1:{port}"));
+    fs::write(at("drill.toml"), settings).unwrap();
+    let (on_host, on_second): (Vec<String>, Vec<String>) = sealift
+        .into_iter()
+        .partition(|line| line == "sealift status");
+    assert_eq!((on_second.len(), on_host.len()), (2, 1));
+    let asked = atocore.requests().len();
+    for command in &on_second {
+        let said = second.ok(command);
+        println!("$ {command}\n{said}");
+    }
+    // The drill asked the AtoCore that it started, and not the host's.
+    let requests = fs::read_to_string(at("requests")).unwrap();
+    assert!(requests.contains("GET /stats"), "{requests}");
+    assert_eq!(atocore.requests().len(), asked);
+    assert!(!at("drilled").exists());
+    let (_, said) = typed(&host, &on_host[0]);
+    let expected = format!("by drill@{}", principal.trim());
+    assert!(
+        said.contains("restored for proof: ") && said.contains(&expected),
+        "{said}"
+    );
+}
+
 #[test]
 fn recovery_at_3_am_fits_on_a_printed_page() {
     let page = document("docs/recovery.md");

@@ -314,7 +314,7 @@ const PAGES: &[Page] = &[
         "sql",
         &[
             (
-                "sealift sql latest db/app.db 'SELECT count(*) FROM users' --from usb --identity key.txt",
+                "sealift sql latest app.db 'SELECT count(*) FROM users' --from usb -i key.txt",
                 "Count rows of a database on a target, without restoring it",
             ),
             (

@@ -74,6 +74,11 @@ fn print_table(columns: &[String], rows: &mut Rows<'_>) -> Result<(), Failure> {
             Err(error) => failed = Some(error),
         }
     }
+    if first.len() == 1
+        && let Some(error) = failed.take()
+    {
+        return Err(error);
+    }
     let mut widths = vec![0; columns.len()];
     for row in &first {
         for (width, cell) in widths.iter_mut().zip(row) {

@@ -1,9 +1,11 @@
 //! Starts the operator's service on the restored data, and stops it whatever happens.
 //!
 //! `stop` runs if and only if `start` was run, also when it failed, and also when this process is
-//! asked to end.
+//! asked to end. If it is killed instead, the next drill does it (`left_service`).
 
 use std::path::Path;
+
+use serde::{Deserialize, Serialize};
 
 use super::DrillService;
 use crate::base::cleanup::CleanupGuard;
@@ -12,16 +14,25 @@ use crate::base::ids::Stamp;
 use crate::producer::RunHook;
 
 /// The variables that `start`, `stop` and checks by command see.
-#[derive(Clone)]
-struct DrillEnvironment {
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DrillEnvironment {
     /// The directory of the restored data.
-    restored: String,
-    stamp: String,
-    base_url: String,
+    pub(super) restored: String,
+    pub(super) stamp: String,
+    pub(super) base_url: String,
 }
 
 impl DrillEnvironment {
-    fn pairs(&self) -> [(&str, &str); 3] {
+    pub(super) fn new(restored: &Path, stamp: Stamp, base_url: Option<&str>) -> Self {
+        Self {
+            restored: restored.display().to_string(),
+            stamp: stamp.to_string(),
+            base_url: base_url.unwrap_or_default().to_owned(),
+        }
+    }
+
+    pub(super) fn pairs(&self) -> [(&str, &str); 3] {
         [
             ("SEALIFT_RESTORED", &self.restored),
             ("SEALIFT_STAMP", &self.stamp),
@@ -41,15 +52,8 @@ impl<'a> StartedService<'a> {
     /// Runs `start`. The second value is why it failed.
     pub(super) fn start(
         service: &'a DrillService,
-        restored: &Path,
-        stamp: Stamp,
-        base_url: Option<&str>,
+        environment: DrillEnvironment,
     ) -> (Self, Option<String>) {
-        let environment = DrillEnvironment {
-            restored: restored.display().to_string(),
-            stamp: stamp.to_string(),
-            base_url: base_url.unwrap_or_default().to_owned(),
-        };
         let (last, seen) = (service.clone(), environment.clone());
         let owed = CleanupGuard::register(move || {
             let stop = RunHook {

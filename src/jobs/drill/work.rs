@@ -9,7 +9,8 @@ use tokio::runtime::Runtime;
 
 use super::databases::check_all;
 use super::failure::{self, DrillProblem, code};
-use super::service::StartedService;
+use super::left_service;
+use super::service::{DrillEnvironment, StartedService};
 use super::{AfterDrill, DrillPlace, DrillRequest};
 use crate::base::error_chain::with_causes;
 use crate::base::openat::Dir;
@@ -100,6 +101,7 @@ pub(super) fn rehearse(
     runtime: &Runtime,
     front: &dyn FrontEnd,
 ) -> Result<Rehearsal, JobError> {
+    left_service::stop_left(request.scratch.as_deref(), request.service.as_ref(), front)?;
     let scratch = match request.after {
         AfterDrill::Remove => ContentScratch::for_drill(request.scratch.as_deref())?,
         AfterDrill::Keep => ContentScratch::for_kept_drill(request.scratch.as_deref())?,
@@ -126,7 +128,13 @@ pub(super) fn rehearse(
     let tree = scratch.tree().1;
     check_content(&tree, &header, &mut rehearsal, front);
     if rehearsal.problems.is_empty() {
-        run_service(request, snapshot, (&tree, &header), &mut rehearsal, front);
+        let place = (scratch.dir(), &*tree);
+        if let Some(service) = &request.service {
+            let environment =
+                DrillEnvironment::new(&tree, snapshot.stamp(), request.base_url.as_deref());
+            left_service::record(scratch.dir(), service, &environment)?;
+        }
+        run_service(request, snapshot, (place, &header), &mut rehearsal, front);
     }
     if request.after == AfterDrill::Keep {
         scratch.keep();
@@ -245,20 +253,20 @@ fn check_content(
 fn run_service(
     request: &DrillRequest,
     snapshot: &VerifiedSnapshot,
-    (tree, header): (&Path, &IndexHeader),
+    ((dir, tree), header): ((&Dir, &Path), &IndexHeader),
     rehearsal: &mut Rehearsal,
     front: &dyn FrontEnd,
 ) {
     front.stage(Stage::CheckingService, None);
     let began = Instant::now();
     let base_url = request.base_url.as_deref();
-    let started = request
-        .service
-        .as_ref()
-        .map(|service| StartedService::start(service, tree, snapshot.stamp(), base_url));
-    let (service, failure) = match started {
+    let (service, failure) = match &request.service {
         None => (None, None),
-        Some((service, failure)) => (Some(service), failure),
+        Some(service) => {
+            let environment = DrillEnvironment::new(tree, snapshot.stamp(), base_url);
+            let (started, failure) = StartedService::start(service, environment);
+            (Some(started), failure)
+        }
     };
     match failure {
         Some(why) => {
@@ -276,11 +284,14 @@ fn run_service(
             rehearsal.problems.extend(failed);
         }
     }
-    if let Some(service) = service
-        && let Err(why) = service.stop()
-    {
-        let text = format!("the service did not stop: {why}");
-        rehearsal.fail(&[code::STOP_FAILED], &text);
+    if let Some(service) = service {
+        match service.stop() {
+            Ok(()) => left_service::forget(dir),
+            Err(why) => {
+                let text = format!("the service did not stop: {why}");
+                rehearsal.fail(&[code::STOP_FAILED], &text);
+            }
+        }
     }
     rehearsal.times.checks = milliseconds(began.elapsed());
 }

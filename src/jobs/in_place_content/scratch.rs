@@ -17,7 +17,9 @@ use crate::jobs::error::JobError;
 /// The job's name in that of the directory.
 const VERB: &str = "in-place";
 /// The tree in the directory.
-const TREE: &str = "content";
+pub(crate) const TREE: &str = "content";
+/// What the names of the directories of drills begin with.
+pub(crate) const DRILL_DIRS: [&str; 2] = ["sealift-drill-", "sealift-kept-"];
 
 /// A scratch directory, which is removed when this is dropped, and when the process is asked to
 /// end.

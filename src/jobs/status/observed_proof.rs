@@ -30,7 +30,6 @@ pub(super) fn observed_proof(
     Ok(ObservedProof {
         limits: limits(config),
         first_snapshot,
-        schema_changed_at: facts.schema_changed_at,
         receipts: facts.receipts.into_iter().filter_map(receipt).collect(),
         keys: facts.keys.into_iter().map(key).collect(),
     })
@@ -58,6 +57,7 @@ fn receipt(receipt: ProofReceipt) -> Option<ObservedReceipt> {
     };
     Some(ObservedReceipt {
         proven: receipt.proven,
+        schema_changed_at: receipt.schema_changed_at,
         result,
     })
 }

@@ -64,6 +64,10 @@ pub(crate) struct ProofReceipt {
     pub(crate) seen_on: String,
     /// The snapshot. Of one that is not believed it is what its name says.
     pub(crate) proven: ProvenSnapshot,
+    /// When the first later snapshot was made whose databases have other tables or columns. `None`:
+    /// none has, or it is not known.
+    #[serde(skip)]
+    pub(crate) schema_changed_at: Option<DateTime<Utc>>,
     #[serde(flatten)]
     pub(crate) result: ProofResult,
     /// Whether the witness shows that the signer opened the snapshot. `None`: it is not believed.
@@ -143,9 +147,17 @@ pub(crate) fn proof_facts(
             .map(|row| (row.known.sequence, row.known.stamp, row.known.core))
             .collect();
         facts.first_snapshot = made.first().map(|(_, stamp, _)| stamp.time());
-        let proven = facts.newest.as_ref();
-        facts.schema_changed_at =
-            proven.and_then(|proven| schema_change(&made, &keys, proven.sequence, proven.stamp));
+        let change =
+            |proven: &ProvenSnapshot| schema_change(&made, &keys, proven.sequence, proven.stamp);
+        facts.schema_changed_at = facts.newest.as_ref().and_then(change);
+        let mut known = HashMap::new();
+        for receipt in &mut facts.receipts {
+            if receipt.result == ProofResult::Good {
+                let proven = &receipt.proven;
+                let changed = known.entry((proven.sequence, proven.stamp));
+                receipt.schema_changed_at = *changed.or_insert_with(|| change(proven));
+            }
+        }
     }
     Ok(facts)
 }
@@ -220,6 +232,7 @@ impl FactReader<'_> {
             name: name.to_owned(),
             seen_on: seen_on.to_owned(),
             proven: ProvenSnapshot::of(receipt, target),
+            schema_changed_at: None,
             result: self.result(judged),
             witness: Some(judged.witness),
         }
@@ -277,6 +290,7 @@ fn refused(name: &ManifestName, seen_on: &str, reason: &str) -> ProofReceipt {
             seconds: 0.0,
             bytes: 0,
         },
+        schema_changed_at: None,
         result: ProofResult::Foreign(reason.to_owned()),
         witness: None,
     }

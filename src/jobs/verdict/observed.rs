@@ -259,8 +259,6 @@ pub(crate) struct ObservedProof {
     pub(crate) limits: Option<ProofLimits>,
     /// When the first snapshot was published.
     pub(crate) first_snapshot: Option<DateTime<Utc>>,
-    /// When the tables of a database last changed.
-    pub(crate) schema_changed_at: Option<DateTime<Utc>>,
     pub(crate) receipts: Vec<ObservedReceipt>,
     /// One for each recipient.
     pub(crate) keys: Vec<ObservedKey>,
@@ -296,6 +294,9 @@ pub(crate) enum ReceiptResult {
 #[derive(Debug, Clone)]
 pub(crate) struct ObservedReceipt {
     pub(crate) proven: ProvenSnapshot,
+    /// When the first later snapshot was made whose databases have other tables or columns. `None`:
+    /// none has, or it is not known.
+    pub(crate) schema_changed_at: Option<DateTime<Utc>>,
     pub(crate) result: ReceiptResult,
 }
 

@@ -40,13 +40,31 @@ pub(super) fn newest(observed: &Observed) -> Option<&ProvenSnapshot> {
     newest_from(observed, None)
 }
 
-/// Returns the newest snapshot that was proven, on `target` if that is given.
-fn newest_from<'a>(observed: &'a Observed, target: Option<&str>) -> Option<&'a ProvenSnapshot> {
+/// Returns the good receipts, of `target` if that is given.
+fn good_from<'a>(
+    observed: &'a Observed,
+    target: Option<&'a str>,
+) -> impl Iterator<Item = &'a ObservedReceipt> {
     let receipts = observed.proof.receipts.iter();
     let good = receipts.filter(|receipt| receipt.result == ReceiptResult::Good);
-    good.map(|receipt| &receipt.proven)
-        .filter(|proven| target.is_none_or(|target| proven.target == target))
+    good.filter(move |receipt| target.is_none_or(|target| receipt.proven.target == target))
+}
+
+/// Returns the newest snapshot that was proven, on `target` if that is given.
+fn newest_from<'a>(observed: &'a Observed, target: Option<&'a str>) -> Option<&'a ProvenSnapshot> {
+    good_from(observed, target)
+        .map(|receipt| &receipt.proven)
         .max_by_key(|proven| proven.proven_at)
+}
+
+/// Returns since when no proven snapshot has the tables of today, whenever it was proven. `None`:
+/// one has them.
+fn schema_changed_at(observed: &Observed, target: Option<&str>) -> Option<DateTime<Utc>> {
+    let mut latest = None;
+    for receipt in good_from(observed, target) {
+        latest = latest.max(Some(receipt.schema_changed_at?));
+    }
+    latest
 }
 
 /// Returns the finding that a proof is overdue, one of `target` if that is given.
@@ -85,7 +103,7 @@ fn overdue(observed: &Observed, limits: ProofLimits, target: Option<&str>) -> Op
         limits.max_age,
         now,
         incident,
-        observed.proof.schema_changed_at,
+        schema_changed_at(observed, target),
     )?;
     let is_red = now > red;
     let severity = if is_red {
@@ -116,9 +134,10 @@ fn overdue_since(
             incident.filter(|made| *made > at),
             ", from before the incident",
         ),
+        // Not by time: an old snapshot may be proven after it.
         (
-            schema_changed_at.filter(|changed| *changed > at),
-            ", from before the tables of a database changed",
+            schema_changed_at,
+            ", or of a snapshot from before the tables of a database changed",
         ),
     ];
     let reasons = reasons.into_iter();

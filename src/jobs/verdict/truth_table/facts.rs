@@ -97,6 +97,7 @@ pub(super) fn proven(days: i64, result: ReceiptResult) -> ObservedReceipt {
             seconds: 12.4,
             bytes: 283_000_000,
         },
+        schema_changed_at: None,
         result,
     }
 }

@@ -403,7 +403,45 @@ fn rows_of_proof() -> Vec<TruthRow> {
         (
             ProofOverdue,
             "another schema",
-            after(|one| one.proof.schema_changed_at = Some(ago(5))),
+            after(|one| one.proof.receipts[0].schema_changed_at = Some(ago(5))),
+            AMBER,
+        ),
+        (
+            ProofOverdue,
+            "another schema, and an older snapshot proven since",
+            after(|one| {
+                one.proof.receipts[0].schema_changed_at = Some(ago(5));
+                one.proof.receipts[0].proven.proven_at = ago(1);
+            }),
+            AMBER,
+        ),
+        (
+            ProofOverdue,
+            "the new schema proven before an older snapshot",
+            {
+                let mut observed = with_proof(vec![proven(3, Good), proven(10, Good)]);
+                observed.proof.receipts[1].schema_changed_at = Some(ago(24 * 4));
+                observed.proof.receipts[1].proven.proven_at = ago(1);
+                observed
+            },
+            GONE,
+        ),
+        (
+            ProofOverdue,
+            "the new schema proven from one of two targets",
+            {
+                let mut observed = with_proof(vec![proven(3, Good), proven(10, Good)]);
+                let names: Vec<String> = observed
+                    .targets
+                    .iter()
+                    .map(|one| one.name.clone())
+                    .collect();
+                observed.proof.receipts[0].proven.target = names[0].clone();
+                observed.proof.receipts[1].proven.target = names[1].clone();
+                observed.proof.receipts[1].schema_changed_at = Some(ago(24 * 4));
+                observed.proof.limits.as_mut().unwrap().scope = ProofScope::EachTarget;
+                observed
+            },
             AMBER,
         ),
         (ProofOverdue, "not configured", well(), GONE),
