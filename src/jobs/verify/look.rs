@@ -132,7 +132,11 @@ async fn recall(
             continue;
         }
         let is_it = |problem: &Problem| matches!(problem, Problem::Chain(Finding::Missing(known)) if known.core == core);
-        match verdict.remembered.as_ref().and_then(|states| states.get(&core)) {
+        match verdict
+            .remembered
+            .as_ref()
+            .and_then(|states| states.get(&core))
+        {
             Some(PublicationState::Published) => gone.push(row.known),
             Some(PublicationState::GivenUp) => {
                 verdict.problems.retain(|problem| !is_it(problem));

@@ -182,7 +182,8 @@ pub(super) fn form_token(page: &str) -> String {
 #[test]
 fn a_browser_logs_in_and_out() {
     let agent = TestAgent::with_tokens();
-    let to_login = agent.get("/");
+    agent.get("/").problem(401, "token_missing");
+    let to_login = agent.send("GET", "/", &[("Accept", "text/html")], b"");
     assert_eq!(
         (to_login.status, to_login.header("location")),
         (303, "/login")
