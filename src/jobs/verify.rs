@@ -33,7 +33,7 @@ use crate::format::signature::Trust;
 use crate::repository::HostFolder;
 use crate::restore::open::Identities;
 use crate::scrub::{Examined, Problem, Share};
-use crate::state::catalog::Catalog;
+use crate::state::catalog::{Catalog, Publications};
 use report::VerifyReport;
 
 /// Request of a verification.
@@ -91,6 +91,9 @@ struct TargetVerdict {
     label: String,
     /// `None` if the target could not be read.
     examined: Option<Examined>,
+    /// What this host remembered of the target before it was looked at. A backup may publish
+    /// meanwhile: what it records then says nothing about this look. `None`: there is no catalog.
+    remembered: Option<Publications>,
     read_archives: u64,
     read_bytes: u64,
     /// Archives that an earlier run, which this one continued, had read.

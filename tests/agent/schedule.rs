@@ -220,7 +220,7 @@ fn a_target_that_was_away_catches_up_between_backups() {
     assert!(agent.stop().success());
 }
 
-/// Kind: the agent remembers times of a monotonic clock, which begins anew with each boot and may be far ahead in a
+/// Kind: the agent remembers times of a monotonic clock, which begins again with each boot and may be far ahead in a
 /// container that was moved.
 #[test]
 fn a_monotonic_clock_that_jumps_neither_repeats_nor_loses_a_run() {

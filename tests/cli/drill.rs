@@ -278,7 +278,7 @@ fn a_third_machine_demands_a_restore_for_proof() {
         (&proof["by"], &proof["sequence"]),
         (&"drill@laptop".into(), &1.into())
     );
-    // A lone key of the host names nobody who may sign receipts.
+    // A lone key of the host says nothing about receipts.
     let alone = watch(&drilling, &["--signer", "c.signer.pub"], 3);
     assert!(
         alone.starts_with(never) && alone.contains("1 receipt not believed"),

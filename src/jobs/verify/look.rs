@@ -6,14 +6,16 @@ use crate::base::error_chain::with_causes;
 use crate::base::units::count;
 use crate::format::chain::{Chain, Finding, VerifiedSnapshot};
 use crate::scrub::{self, Divergence, Problem};
-use crate::state::catalog::Catalog;
-use crate::state::catalog::PublicationState;
+use crate::state::catalog::{Catalog, PublicationState, Publications};
 
 impl Run<'_> {
     /// Examines everything except the content of archives.
     pub(super) async fn look(&self, subject: &Subject) -> Result<TargetVerdict, JobError> {
         let mut verdict = TargetVerdict::of(subject);
         let (folder, wanted) = (&subject.folder, &self.request.snapshots);
+        let publications = self.catalog.as_ref();
+        let publications = publications.map(|catalog| catalog.publications(&subject.name));
+        verdict.remembered = publications.transpose()?;
         let examined = scrub::examine(folder, &subject.trust, wanted, self.now).await;
         let mut examined = match examined {
             Ok(examined) => examined,
@@ -66,10 +68,11 @@ impl Run<'_> {
             .max_by_key(|c| head(c));
         let mut odd = Vec::new();
         for (index, divergence) in scrub::compare_heads(&named) {
-            let (index, name, chain) = chains[index];
+            let (index, _, chain) = chains[index];
             let is_behind = match (&divergence, longest, &self.catalog) {
                 (Divergence::Shorter { .. }, Some(longest), Some(catalog)) => {
-                    is_behind(catalog, name, head(chain), longest)?
+                    let remembered = verdicts[index].remembered.as_ref();
+                    is_behind(catalog, remembered, head(chain), longest)?
                 }
                 _ => false,
             };
@@ -90,13 +93,18 @@ pub(super) fn head(chain: &Chain) -> u64 {
 }
 
 /// Whether all that the longest chain has beyond `head` are snapshots of this host that it did not
-/// send to target `name` yet.
-fn is_behind(catalog: &Catalog, name: &str, head: u64, longest: &Chain) -> Result<bool, JobError> {
+/// send to the target yet, of which it remembered the publications `remembered`.
+fn is_behind(
+    catalog: &Catalog,
+    remembered: Option<&Publications>,
+    head: u64,
+    longest: &Chain,
+) -> Result<bool, JobError> {
     let known = catalog.snapshots()?;
     for snapshot in longest.snapshots.iter().filter(|s| s.sequence() > head) {
         let core = &snapshot.manifest.core_hash;
         let is_ours = known.iter().any(|row| row.known.core == *core);
-        if !is_ours || catalog.publication(name, core)?.is_some() {
+        if !is_ours || remembered.is_some_and(|states| states.contains_key(core)) {
             return Ok(false);
         }
     }
@@ -124,7 +132,11 @@ async fn recall(
             continue;
         }
         let is_it = |problem: &Problem| matches!(problem, Problem::Chain(Finding::Missing(known)) if known.core == core);
-        match catalog.publication(&subject.name, &core)? {
+        match verdict
+            .remembered
+            .as_ref()
+            .and_then(|states| states.get(&core))
+        {
             Some(PublicationState::Published) => gone.push(row.known),
             Some(PublicationState::GivenUp) => {
                 verdict.problems.retain(|problem| !is_it(problem));

@@ -28,9 +28,7 @@ pub(super) async fn answer(
     shutdown: watch::Receiver<bool>,
     request: Request<Body>,
 ) -> Response<Body> {
-    let accepts = request.headers().get(ACCEPT);
-    let is_browser =
-        accepts.is_some_and(|value| value.to_str().is_ok_and(|text| text.contains("text/html")));
+    let is_browser = is_browser(request.headers());
     let has_body = request.body().size_hint().exact() != Some(0);
     let config = http.state().config;
     let prefix = HttpClient::of(connected, request.headers(), &config.serve).prefix;
@@ -139,7 +137,8 @@ fn admitted(
         AccessLevel::None => {
             let problem = HttpProblem::unauthorized("token_missing", "this needs a token")
                 .with_next("send the header Authorization: Bearer TOKEN");
-            let is_page = route.operation.is_page() && route.method == "GET";
+            // A program gets the error itself.
+            let is_page = route.operation.is_page() && route.method == "GET" && is_browser(headers);
             Err(match is_page {
                 true => problem.elsewhere(&format!("{}/login", client.prefix)),
                 false => problem,
@@ -151,6 +150,12 @@ fn admitted(
         }
         level => Ok((level, session)),
     }
+}
+
+/// Whether the caller prefers pages.
+fn is_browser(headers: &HeaderMap) -> bool {
+    let accepts = headers.get(ACCEPT).and_then(|value| value.to_str().ok());
+    accepts.is_some_and(|accepts| accepts.contains("text/html"))
 }
 
 /// Returns what the caller may do, and the id of its session.

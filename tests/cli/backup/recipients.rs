@@ -86,7 +86,7 @@ fn after_a_reseal_a_former_recipient_opens_nothing_new() {
     let old = format!("\"{}\"", host.recipient);
     let both = format!("{old}, \"{second}\"");
     host.edit_config(&old, &both);
-    // So much that the archive is not packed again because most of it is dead.
+    // Most of the archive stays live, so compaction does not pack it again.
     fs::write(host.data().join("stays"), noise(1, 3_000_000)).unwrap();
     fs::write(host.data().join("comes back"), noise(2, 500_000)).unwrap();
     set_clock(&mut host, 0);

@@ -413,7 +413,8 @@ fn a_dead_server_costs_the_deadline_and_no_more() {
     assert_eq!(events(&stub), ["red disk_low//"]);
 }
 
-/// Kind: an agent gathered findings and ended before it sent them, and the next process waits as it did.
+/// Kind: an agent gathered findings and ended before it sent them, and the next process waits as
+/// it did.
 #[test]
 fn what_an_agent_left_unsent_is_sent_by_the_next_run_at_once() {
     let stub = Stub::http();

@@ -39,7 +39,8 @@ fn schemathesis_asks(has_tokens: bool) {
     let mut command = bin("schemathesis");
     let url = format!("http://{}/openapi.json", agent.address);
     command.args(["run", &url, "--checks", "all", "--max-examples", "200"]);
-    // With several threads Python 3.11 fails in itself ("AST constructor recursion depth mismatch").
+    // With several threads Python 3.11 fails in itself: "AST constructor recursion depth
+    // mismatch".
     command
         .args(["--workers", "1", "--seed", "7"])
         .current_dir(dir.path());
