@@ -11,7 +11,7 @@ use tokio::runtime::Runtime;
 use super::SnapshotDatabase;
 use super::error::ContentReadError;
 use crate::base::sqlite::PageSource;
-use crate::browse::StoredContent;
+use crate::browse::SnapshotContent;
 use crate::repository::ArchiveTable;
 use crate::restore::RangeReader;
 use crate::storage::Allowance;
@@ -20,7 +20,7 @@ use crate::storage::Allowance;
 pub struct SealedDatabase {
     reader: RangeReader,
     table: ArchiveTable,
-    source: StoredContent,
+    source: SnapshotContent,
     /// The position at which each extent begins.
     starts: Vec<u64>,
     allowance: Arc<Allowance>,
@@ -33,7 +33,7 @@ impl SealedDatabase {
     pub fn new(
         reader: RangeReader,
         table: ArchiveTable,
-        source: StoredContent,
+        source: SnapshotContent,
         allowance: Arc<Allowance>,
         runtime: Runtime,
     ) -> Self {
