@@ -569,9 +569,18 @@ pub fn statement(bytes: &[u8]) {
     names(&String::from_utf8_lossy(bytes));
     let state = tempfile::tempdir_in(PEOPLE.scratch.path()).unwrap();
     fs::write(state.path().join("pins"), bytes).unwrap();
-    if let Ok(pins) = sealift::state::pins::read(state.path()) {
+    if let Ok(mut pins) = sealift::state::pins::read_noted(state.path()) {
         sealift::state::pins::write(state.path(), &pins).unwrap();
-        assert_eq!(sealift::state::pins::read(state.path()).unwrap(), pins);
+        // A note becomes one line of words.
+        for note in pins.values_mut() {
+            let words = note.iter().flat_map(|note| note.split_whitespace());
+            let words = words.collect::<Vec<_>>().join(" ");
+            *note = (!words.is_empty()).then_some(words);
+        }
+        assert_eq!(
+            sealift::state::pins::read_noted(state.path()).unwrap(),
+            pins
+        );
     }
     fs::write(state.path().join("figures.json"), bytes).unwrap();
     if let Ok(Some(memory)) = sealift::state::figures::load(state.path()) {

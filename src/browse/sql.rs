@@ -16,7 +16,7 @@ pub use error::{ContentReadError, SqlError};
 /// A database in a snapshot.
 pub enum SnapshotDatabase {
     /// In archives on a target.
-    Sealed(SealedDatabase),
+    Sealed(Box<SealedDatabase>),
     /// In a snapshot directory of this host.
     Local(LocalDatabase),
 }

@@ -88,7 +88,7 @@ pub(super) fn run(context: &Context, args: &SqlArgs) -> Result<Outcome, Failure>
             );
         }
         true => SnapshotDatabase::Local(local(context, args, &choice)?),
-        false => SnapshotDatabase::Sealed(sealed(context, args, &choice)?),
+        false => SnapshotDatabase::Sealed(Box::new(sealed(context, args, &choice)?)),
     };
     let failed = |error| failure(args, error);
     let rows = sql::query(database, &args.query, args.timeout).map_err(failed)?;

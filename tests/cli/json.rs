@@ -266,7 +266,7 @@ const SCENARIOS: &[Scenario] = &[
     scenario("versions", Backup, LOST_INDEX, VERSIONS, 3),
     scenario("diff", Backup, CHANGED, DIFF, 0),
     scenario("diff", Backup, DATABASE, DIFF_ROWS, 0),
-    scenario("sql", Backup, DATABASE, SQL, 0),
+    scenario("sql", Backup, QUERIED, SQL, 0),
     scenario("list", Backup, "sealift snapshot", "list", 0),
     scenario(
         "list --from",
@@ -546,7 +546,7 @@ const LOST_INDEX: &str =
 const DATABASE: &str = "printf '\n[[source]]\nkind = \"sqlite\"\npath = \"t.db\"\n' >>c.toml
     sqlite3 t.db 'create table t(a); insert into t values (1)'; sealift backup";
 /// A database in a snapshot.
-const DATABASE: &str = "python3 -c \"import sqlite3; sqlite3.connect('data/a.db').execute('create table t(a)')\"; sealift backup";
+const QUERIED: &str = "python3 -c \"import sqlite3; sqlite3.connect('data/a.db').execute('create table t(a)')\"; sealift backup";
 const SQL: &str =
     "sql latest data/a.db 'SELECT 1 AS COLUMN' --from repo --accept-signer --identity key.txt";
 

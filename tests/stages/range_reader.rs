@@ -267,7 +267,7 @@ fn what_is_fetched_follows_what_is_needed() {
     let (bytes, _) = cost(&[begin.clone(), end.clone(), begin]);
     assert!(bytes < mib + 600_000, "{bytes}");
     // Neighbours come with one request.
-    let (bytes, requests) = cost(&[mib / 2..3 * mib + mib / 2]);
+    let (bytes, requests) = cost(std::slice::from_ref(&(mib / 2..3 * mib + mib / 2)));
     assert!(bytes < 4 * mib + 70_000, "{bytes}");
     assert_eq!(requests, 1);
 }

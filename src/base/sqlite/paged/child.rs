@@ -117,11 +117,7 @@ enum RowsError {
 }
 
 fn send_rows(statement: &mut Statement<'_>) -> Result<(), RowsError> {
-    let names: Vec<String> = statement
-        .column_names()
-        .into_iter()
-        .map(str::to_owned)
-        .collect();
+    let names: Vec<String> = statement.column_names().map(str::to_owned).collect();
     channel::send(FrameKind::Columns, Some(&names)).map_err(RowsError::Parent)?;
     let mut rows = statement.query([]).map_err(RowsError::Sqlite)?;
     while let Some(row) = rows.next().map_err(RowsError::Sqlite)? {

@@ -104,7 +104,7 @@ pub(super) fn parse_row(mut payload: &[u8], columns: usize) -> Option<Vec<SqlVal
     let mut row = Vec::with_capacity(columns);
     for _ in 0..columns {
         let (kind, rest) = payload.split_first()?;
-        let number = |rest: &[u8]| Some(<[u8; 8]>::try_from(rest.get(..8)?).ok()?);
+        let number = |rest: &[u8]| <[u8; 8]>::try_from(rest.get(..8)?).ok();
         let (value, used) = match kind {
             b'n' => (SqlValue::Null, 0),
             b'i' => (SqlValue::Integer(i64::from_le_bytes(number(rest)?)), 8),

@@ -231,6 +231,7 @@ fn many_proofs() -> ProofFacts {
             seconds: 12.4,
             bytes: 1,
         },
+        schema_changed_at: None,
         result: match number {
             0 => ProofResult::Failed("check_failed".to_owned()),
             _ => ProofResult::Good,
