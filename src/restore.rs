@@ -3,8 +3,8 @@
 //! [`plan`] reads and verifies manifest, table and index, and writes nothing. [`execute`] fetches,
 //! opens and extracts what the plan names. Every byte is verified: the manifest by its signature,
 //! the table by hash, each archive by BLAKE3 and its head by SHA-256, each file by BLAKE3, each
-//! database by its own integrity check: when the host sealed it, and again if the caller asks. The destination changes in one step after all of that, or
-//! not at all.
+//! database by its own integrity check: when the host sealed it, and again if the caller asks. The
+//! destination changes in one step after all of that, or not at all.
 
 mod check_record;
 mod cold_storage;

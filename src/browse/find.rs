@@ -2,10 +2,10 @@
 //! share it.
 //!
 //! The bytes come from archives by range reads, which authenticate every byte under the archive's
-//! key, and that key by the head that the signed table names (docs/looking-find.md says what this
-//! proves). Indexes that fit in [`COMPARED_BYTES`](super::index_copies::COMPARED_BYTES) are also compared with the BLAKE3 of their
-//! manifests, the newest first. A snapshot whose index cannot be read is named, and the others are
-//! searched.
+//! key, and that key by the head that the signed table names (docs/looking.md says what this
+//! proves). The newest indexes, as far as they fit in [`super::index_copies::COMPARED_BYTES`], are
+//! also compared with the BLAKE3 of their manifests. A snapshot whose index cannot be read is
+//! named, and the others are searched.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;

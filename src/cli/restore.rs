@@ -71,7 +71,7 @@ pub(super) struct RestoreArgs {
     /// Also restore device nodes (root only)
     #[arg(long)]
     devices: bool,
-    /// Run the integrity check of each database again, besides comparing it with its hash
+    /// Run the integrity check of each database again; its hash is compared anyway
     #[arg(long)]
     check: bool,
     /// Request archives from cold storage, to be readable for DAYS [default: 7]

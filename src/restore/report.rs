@@ -31,8 +31,8 @@ pub struct RestoreReport {
     pub fetched_bytes: u64,
     /// Paths of the databases that passed their checks now.
     pub databases: Vec<String>,
-    /// Paths of the databases that passed their checks when they were sealed, and have the hash they
-    /// had then.
+    /// Paths of the databases that passed their checks when they were sealed, and have the hash
+    /// that they had then.
     pub databases_as_sealed: Vec<String>,
     /// `path: why`, of databases that are proven by hash, but whose check took too much time or
     /// memory.
