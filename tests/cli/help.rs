@@ -114,7 +114,7 @@ fn words_of_peers_are_understood_or_answered() {
         ),
         (
             "--json dump 2>&1 >/dev/null",
-            "sealift has no `dump`: `sealift restore SNAPSHOT PATH --to DIR` restores a path\n",
+            "sealift has no `dump`: `sealift cat SNAPSHOT PATH` prints a file\n",
         ),
         ("help tag", "sealift has no `tag`"),
         (
