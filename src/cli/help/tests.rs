@@ -18,13 +18,16 @@ fn commands() -> Vec<(String, Command)> {
 
 /// Words of a command line, up to a pipe or a redirection.
 fn shell_words(line: &str) -> Vec<String> {
-    let own = line.split(['|', '>']);
-    let own = own.take(1).collect::<String>();
     let mut words = Vec::new();
-    for (index, part) in own.split('\'').enumerate() {
-        match index % 2 {
-            1 => words.push(part.to_owned()),
-            _ => words.extend(part.split_whitespace().map(str::to_owned)),
+    for (index, part) in line.split('\'').enumerate() {
+        if index % 2 == 1 {
+            words.push(part.to_owned());
+            continue;
+        }
+        let own = part.split(['|', '>']).next().unwrap_or_default();
+        words.extend(own.split_whitespace().map(str::to_owned));
+        if own.len() < part.len() {
+            break;
         }
     }
     words
