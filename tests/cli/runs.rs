@@ -77,7 +77,8 @@ fn expected(all: &[(&str, &str)]) -> Vec<(String, String)> {
 #[test]
 fn each_run_is_in_the_history_and_no_dry_run_is() {
     let host = host();
-    // Nothing makes a state directory that a backup has not made.
+    // Only `init` and a backup make a state directory.
+    fs::remove_dir_all(host.path("c.state")).unwrap();
     host.exits_any(&["verify"], &[0, 1, 3]);
     assert_eq!(host.json(&["runs"]), Value::Array(Vec::new()));
     host.backup();

@@ -197,6 +197,8 @@ fn an_ordinary_user_obeys_his_own_configuration_and_roots() {
         "--",
     ];
     chmod(&scene.home.join("sealift.toml"), 0o644);
+    // Root's `init` made a state directory that is closed to others.
+    fs::remove_dir_all(scene.host.path("c.state")).unwrap();
     scene.obeys(&prefix);
     give_to(&scene.home, STRANGER);
     scene.obeys(&prefix);

@@ -466,7 +466,7 @@ fn an_absurd_table_is_refused() {
         (
             "the largest archive",
             |page| page["rows"][0][4] = json!(u64::MAX),
-            "the manifest says",
+            "beyond its end",
         ),
         (
             "a negative one",
