@@ -329,6 +329,7 @@ fn a_restore_whose_checks_are_killed_is_complete_and_says_so() {
         let to = format!("out-{round}");
         let restore = [
             "restore",
+            "--check",
             "latest",
             "--from",
             &repo,
