@@ -4,12 +4,13 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use super::scene::{Agent, Scene, wait_until};
+use super::scene::{Agent, Scene, wait_until, wait_within};
 use crate::support::files::files;
 use crate::support::is_long;
 
@@ -193,7 +194,12 @@ fn each_begin_and_each_end_is_one_message() {
 
     // While scheduled jobs wait, the next backup becomes late.
     scene.host.ok(&["pause", "--for", "20h"]);
-    messages.wait_for("+snapshot_stale");
+    // Within the twenty hours, which are five minutes.
+    wait_within(
+        Duration::from_secs(400),
+        "the message +snapshot_stale",
+        || messages.edges().contains(&"+snapshot_stale".to_owned()),
+    );
     scene.host.ok(&["resume"]);
     messages.wait_for("-snapshot_stale");
     messages.end_step(
