@@ -2,6 +2,7 @@
 
 mod attribution;
 mod content;
+pub mod content_map;
 pub mod difference;
 pub mod find;
 mod index_copies;

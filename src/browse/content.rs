@@ -5,8 +5,9 @@ use std::ops::Range;
 
 use futures::{StreamExt as _, TryStreamExt as _};
 
+use super::content_map::ContentMap;
 use crate::base::ids::Hash;
-use crate::format::index::{EntryRef, Extent};
+use crate::format::index::EntryRef;
 use crate::repository::ArchiveTable;
 use crate::restore::{RangeError, RangeReader};
 
@@ -19,7 +20,7 @@ const READ_AHEAD: usize = 2;
 #[derive(Debug, Clone)]
 pub struct SnapshotContent {
     /// Its runs of bytes in archives, and its holes.
-    pub extents: Vec<Extent>,
+    pub map: ContentMap,
     /// Bytes.
     pub bytes: u64,
     /// BLAKE3 of all of it.
@@ -30,7 +31,7 @@ impl SnapshotContent {
     /// Returns the source of a file's content.
     pub fn of(entry: &EntryRef<'_>) -> Self {
         Self {
-            extents: entry.extents().collect(),
+            map: ContentMap::new(entry.extents()),
             bytes: entry.size,
             blake3: entry.blake3,
         }
@@ -110,7 +111,8 @@ async fn read_window(
     window: Range<u64>,
 ) -> Result<(Vec<u8>, u64), RangeError> {
     let expected = window.end - window.start;
-    let read = reader.read_content(table, &source.extents, window).await;
+    let (extents, within) = source.map.part(window);
+    let read = reader.read_content(table, extents, within).await;
     Ok((read?, expected))
 }
 

@@ -6,7 +6,6 @@
 //! time; what cannot be read, or does not authenticate, is EIO and a line that says why.
 
 mod attributes;
-mod content;
 mod files;
 mod filesystem;
 mod inode;

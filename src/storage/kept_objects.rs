@@ -4,7 +4,8 @@
 //!
 //! Nothing is believed because it was kept: its readers verify it as if the target had returned it.
 //! Each file ends with the BLAKE3 of what is before it, so one that a crash left damaged is not
-//! used. What a listing of the target no longer has is forgotten.
+//! used. Manifests that a listing of the target no longer has are forgotten; the other objects stay
+//! until the cache is deleted.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -197,6 +198,49 @@ impl Storage for KeptObjects {
 
     async fn put(&self, key: &str, body: Body, mode: PutMode) -> Result<PutOutcome, TargetError> {
         self.target("write", key)?.put(key, body, mode).await
+    }
+
+    async fn list_keys_from(&self, prefix: &str, from: &str) -> Result<Vec<String>, TargetError> {
+        if let Some(target) = &self.target {
+            return target.list_keys_from(prefix, from).await;
+        }
+        let mut keys = self.list_keys(prefix).await?;
+        keys.retain(|key| key.as_str() >= from);
+        Ok(keys)
+    }
+
+    async fn list_each(&self, prefixes: &[String]) -> Result<Vec<Listed>, TargetError> {
+        match &self.target {
+            Some(target) => target.list_each(prefixes).await,
+            None => Ok(prefixes.iter().flat_map(|one| self.listed(one)).collect()),
+        }
+    }
+
+    async fn put_cold(
+        &self,
+        key: &str,
+        body: Body,
+        mode: PutMode,
+    ) -> Result<PutOutcome, TargetError> {
+        self.target("write", key)?.put_cold(key, body, mode).await
+    }
+
+    fn has_ranges(&self) -> bool {
+        let target = self.target.as_ref();
+        target.is_none_or(|target| target.has_ranges())
+    }
+
+    fn has_reserve(&self) -> bool {
+        let target = self.target.as_ref();
+        target.is_some_and(|target| target.has_reserve())
+    }
+
+    async fn keep_reserve(&self, host: &str) -> Result<(), TargetError> {
+        self.target("write", host)?.keep_reserve(host).await
+    }
+
+    async fn free_reserve(&self, host: &str) -> Result<bool, TargetError> {
+        self.target("delete", host)?.free_reserve(host).await
     }
 
     async fn get(&self, key: &str, limit: u64) -> Result<Bytes, TargetError> {

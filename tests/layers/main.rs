@@ -211,6 +211,39 @@ fn no_identity_is_within_reach_of_what_packs_or_ships() {
 }
 
 /// Neither files nor folders import from each other in a circle. A file and the folder of its own submodules are one.
+/// A target in front of another one answers each question as that one does: what it leaves to the trait's own answers
+/// would be wrong for some kind of target.
+#[test]
+fn a_target_around_another_passes_everything_on() {
+    let methods = |body: &str| -> BTreeSet<String> {
+        let parts = body.split("fn ").skip(1);
+        parts
+            .map(|part| part.split(['(', '<']).next().unwrap().to_owned())
+            .collect()
+    };
+    let all = sources();
+    let body_of = |code: &str, begin: &str| {
+        let rest = code.split_once(begin)?.1;
+        Some(rest.split("\n}\n").next().unwrap().to_owned())
+    };
+    let contract = all.iter().find(|one| one.path == "storage/contract.rs");
+    let expected = methods(&body_of(&contract.unwrap().code, "pub trait Storage").unwrap());
+    assert!(expected.len() > 15, "{expected:?}");
+    let mut found = 0;
+    for source in &all {
+        let is_around = source.path.starts_with("storage/")
+            && (source.code.contains("target: Arc<dyn Storage>")
+                || source.code.contains("target: Option<Arc<dyn Storage>>"));
+        let body = body_of(&source.code, "impl Storage for ");
+        if let (true, Some(body)) = (is_around, body) {
+            found += 1;
+            let lacking: Vec<_> = expected.difference(&methods(&body)).cloned().collect();
+            assert_eq!(lacking, Vec::<String>::new(), "{}", source.path);
+        }
+    }
+    assert!(found >= 3, "{found}");
+}
+
 #[test]
 fn nothing_goes_in_a_circle() {
     // By folder: which of its files (each with its own folder) imports from which, and one arrow as proof.

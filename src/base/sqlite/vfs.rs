@@ -108,7 +108,7 @@ fn register() -> c_int {
 }
 
 /// SQLite's `xFullPathname`: returns the path as it is.
-unsafe extern "C" fn keep_relative(
+pub(super) unsafe extern "C" fn keep_relative(
     _: *mut ffi::sqlite3_vfs,
     path: *const c_char,
     bytes: c_int,

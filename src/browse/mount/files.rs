@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::content::ContentMap;
 use super::snapshots::EnteredSnapshot;
 use crate::base::error_chain::with_causes;
 use crate::base::ids::Hash;
 use crate::base::lock::lock;
+use crate::browse::content_map::ContentMap;
 use crate::restore::{ArchiveError, RangeError, RangeReader};
 use crate::storage::ErrorKind;
 

@@ -16,13 +16,13 @@ use fuser::{
 };
 
 use super::attributes::is_root;
-use super::content::ContentMap;
 use super::files::MountedFile;
 use super::inode::MountInode;
 use super::listing::{Listing, SEALED_TTL, TOP_TTL, attributes_in, list_sealed, list_top};
 use super::reading::{fetch_ahead, open_sealed, read_sealed};
 use super::snapshots::EnteredSnapshot;
 use super::state::MountState;
+use crate::browse::content_map::ContentMap;
 
 /// Bytes that the kernel may read ahead.
 pub(super) const KERNEL_AHEAD_BYTES: u32 = 1 << 20;

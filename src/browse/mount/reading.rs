@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use fuser::{Errno, ReplyData};
 
-use super::content::ContentMap;
 use super::files::{MountedFile, SealedFile};
 use super::interrupted::{WaitEnd, wait_for};
 use super::snapshots::EnteredSnapshot;
 use super::state::MountState;
+use crate::browse::content_map::ContentMap;
 use crate::browse::tree::TreeNode;
 use crate::format::index::EntryType;
 

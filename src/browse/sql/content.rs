@@ -21,8 +21,6 @@ pub struct SealedDatabase {
     reader: RangeReader,
     table: ArchiveTable,
     source: SnapshotContent,
-    /// The position at which each extent begins.
-    starts: Vec<u64>,
     allowance: Arc<Allowance>,
     runtime: Runtime,
 }
@@ -37,14 +35,7 @@ impl SealedDatabase {
         allowance: Arc<Allowance>,
         runtime: Runtime,
     ) -> Self {
-        let mut end: u64 = 0;
-        let starts = source.extents.iter().map(|extent| {
-            let start = end;
-            end = end.saturating_add(extent.length);
-            start
-        });
         Self {
-            starts: starts.collect(),
             reader,
             table,
             source,
@@ -54,16 +45,7 @@ impl SealedDatabase {
     }
 
     fn read(&self, range: Range<u64>, left: Duration) -> Result<Vec<u8>, ContentReadError> {
-        // A database may have very many extents: only those of the range are passed on.
-        let first = self.starts.partition_point(|start| *start <= range.start);
-        let first = first.saturating_sub(1);
-        let end = self.starts.partition_point(|start| *start < range.end);
-        let (Some(start), Some(extents)) =
-            (self.starts.get(first), self.source.extents.get(first..end))
-        else {
-            return Ok(Vec::new());
-        };
-        let within = range.start - start..range.end - start;
+        let (extents, within) = self.source.map.part(range);
         let read = self.reader.read_content(&self.table, extents, within);
         let read = self
             .runtime

@@ -37,7 +37,7 @@ impl WholeFiles {
         Some(read.map(|()| bytes.into()))
     }
 
-    /// Keeps an archive, and lets go of old ones.
+    /// Keeps an archive, and drops the oldest ones beyond the limit.
     pub(super) fn keep(&self, archive: Hash, file: File, bytes: u64) {
         let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         files.retain(|file| file.archive != archive);

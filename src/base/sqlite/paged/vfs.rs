@@ -13,6 +13,7 @@ use std::sync::OnceLock;
 
 use rusqlite::ffi;
 
+use super::super::vfs::keep_relative;
 use super::channel;
 
 /// The name by which the database is opened.
@@ -51,7 +52,7 @@ fn register() -> c_int {
     ours.xOpen = Some(open);
     ours.xDelete = Some(delete);
     ours.xAccess = Some(access);
-    ours.xFullPathname = Some(keep_name);
+    ours.xFullPathname = Some(keep_relative);
     ours.xDlOpen = Some(no_library);
     // SAFETY: SQLite keeps the pointer as long as the process lives, and so does what it points to.
     unsafe { ffi::sqlite3_vfs_register(Box::into_raw(Box::new(ours)), 0) }
@@ -121,23 +122,6 @@ unsafe extern "C" fn access(
     // SAFETY: SQLite passes a pointer to a number of its own.
     unsafe { *exists = 0 };
     ffi::SQLITE_OK
-}
-
-/// SQLite's `xFullPathname`: returns the name as it is.
-unsafe extern "C" fn keep_name(
-    _: *mut ffi::sqlite3_vfs,
-    name: *const c_char,
-    bytes: c_int,
-    full: *mut c_char,
-) -> c_int {
-    // SAFETY: SQLite passes a string that ends in zero.
-    let name = unsafe { CStr::from_ptr(name) }.to_bytes_with_nul();
-    if usize::try_from(bytes).is_ok_and(|room| name.len() <= room) {
-        // SAFETY: `full` has room for `bytes`, and the two do not overlap.
-        unsafe { std::ptr::copy_nonoverlapping(name.as_ptr().cast(), full, name.len()) };
-        return ffi::SQLITE_OK;
-    }
-    ffi::SQLITE_CANTOPEN
 }
 
 /// SQLite's `xDlOpen`: no extension is loaded.

@@ -1,19 +1,21 @@
-//! Where the bytes of an open file are: which extents a read needs, and where its holes are.
+//! Where the bytes of a file are: which extents a read needs, and where its holes are. Each is a
+//! binary search, since a file may have millions of extents.
 
 use std::ops::Range;
 
 use crate::format::index::Extent;
 
 /// The extents of a file, with the position at which each begins.
-#[derive(Debug)]
-pub(super) struct ContentMap {
+#[derive(Debug, Clone)]
+pub struct ContentMap {
     extents: Vec<Extent>,
     starts: Vec<u64>,
     size: u64,
 }
 
 impl ContentMap {
-    pub(super) fn new(extents: impl Iterator<Item = Extent>) -> Self {
+    /// Returns the map of a file with these extents.
+    pub fn new(extents: impl Iterator<Item = Extent>) -> Self {
         let extents: Vec<Extent> = extents.collect();
         let mut size = 0u64;
         let starts = extents.iter().map(|extent| {
@@ -30,13 +32,13 @@ impl ContentMap {
     }
 
     /// Returns the bytes of the content.
-    pub(super) fn size(&self) -> u64 {
+    pub fn size(&self) -> u64 {
         self.size
     }
 
     /// Returns the extents that have the bytes `range`, and these bytes as a range of the content
     /// of those extents alone.
-    pub(super) fn part(&self, range: Range<u64>) -> (&[Extent], Range<u64>) {
+    pub fn part(&self, range: Range<u64>) -> (&[Extent], Range<u64>) {
         let first = self.extent_at(range.start);
         let last = self.starts.partition_point(|start| *start < range.end);
         let last = last.max(first);
@@ -46,13 +48,13 @@ impl ContentMap {
     }
 
     /// Returns the first position from `offset` on that is no hole; `None`: there is none.
-    pub(super) fn next_data(&self, offset: u64) -> Option<u64> {
+    pub fn next_data(&self, offset: u64) -> Option<u64> {
         self.next(offset, |extent| extent.archive.is_some())
     }
 
     /// Returns the first position from `offset` on that is a hole or the end; `None`: `offset` is
     /// not before the end.
-    pub(super) fn next_hole(&self, offset: u64) -> Option<u64> {
+    pub fn next_hole(&self, offset: u64) -> Option<u64> {
         let hole = self.next(offset, |extent| extent.archive.is_none());
         hole.or_else(|| (offset < self.size).then_some(self.size))
     }
