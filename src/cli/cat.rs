@@ -55,12 +55,7 @@ pub(super) struct CatArgs {
 pub(super) fn run(context: &Context, args: &CatArgs) -> Result<Outcome, Failure> {
     let choice = args.narrow.narrow(&args.snapshot)?;
     if args.identity.is_empty() {
-        if args.remote.from.is_some() || args.remote.target.is_some() {
-            return Err(
-                Failure::usage("the content of a snapshot on a target is encrypted")
-                    .hint("give the key holder's identity with --identity FILE"),
-            );
-        }
+        args.remote.refuse_without_identity()?;
         return local::run(context, args, &choice);
     }
     let identities = Arc::new(Identities::load(&args.identity, &prompt())?);

@@ -66,12 +66,7 @@ pub(super) struct LsArgs {
 pub(super) fn run(context: &Context, args: &LsArgs) -> Result<Outcome, Failure> {
     let choice = args.narrow.narrow(&args.snapshot)?;
     if args.identity.is_empty() {
-        if args.remote.from.is_some() || args.remote.target.is_some() {
-            return Err(
-                Failure::usage("the content of a snapshot on a target is encrypted")
-                    .hint("give the key holder's identity with --identity FILE"),
-            );
-        }
+        args.remote.refuse_without_identity()?;
         return local::run(context, args, &choice);
     }
     let identities = Arc::new(Identities::load(&args.identity, &prompt())?);

@@ -81,13 +81,10 @@ pub(super) fn run(context: &Context, args: &SqlArgs) -> Result<Outcome, Failure>
     };
     let choice = args.narrow.narrow(&args.snapshot)?;
     let database = match args.identity.is_empty() {
-        true if args.remote.from.is_some() || args.remote.target.is_some() => {
-            return Err(
-                Failure::usage("the content of a snapshot on a target is encrypted")
-                    .hint("give the key holder's identity with --identity FILE"),
-            );
+        true => {
+            args.remote.refuse_without_identity()?;
+            SnapshotDatabase::Local(local(context, args, &choice)?)
         }
-        true => SnapshotDatabase::Local(local(context, args, &choice)?),
         false => SnapshotDatabase::Sealed(Box::new(sealed(context, args, &choice)?)),
     };
     let failed = |error| failure(args, error);

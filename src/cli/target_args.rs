@@ -69,6 +69,17 @@ pub(super) struct Remote {
 }
 
 impl RemoteArgs {
+    /// Fails if the options name a target: what is there takes an identity to read.
+    pub(super) fn refuse_without_identity(&self) -> Result<(), Failure> {
+        match self.from.is_some() || self.target.is_some() {
+            true => Err(
+                Failure::usage("the content of a snapshot on a target is encrypted")
+                    .hint("give the key holder's identity with --identity FILE"),
+            ),
+            false => Ok(()),
+        }
+    }
+
     /// Opens the target, finds the host, verifies its manifests; asks about an unknown signer.
     pub(super) async fn open(&self, context: &Context) -> Result<Remote, Failure> {
         self.open_with(context, None, None, MemoryUse::Yes).await

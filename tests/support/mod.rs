@@ -12,6 +12,7 @@ use sealift::state::State;
 pub mod atocore;
 pub mod cage;
 pub mod checker;
+pub mod cost;
 pub mod files;
 pub mod gate;
 pub mod handmade_repo;

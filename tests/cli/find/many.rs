@@ -2,15 +2,14 @@
 //! its index is cut at content-defined places, within lines, and only chunks that are new are stored.
 
 use std::collections::HashMap;
-use std::fs;
-use std::io::Read as _;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Duration;
 
 use sealift::base::ids::{ArchiveId, Hash};
 use sealift::format::index::{Extent, IndexHeader, ValidationRecord, push_extent};
 use sealift::format::manifest::{ArchiveKind, IndexRef};
 
+use crate::support::cost::{Cost, cost};
 use crate::support::handmade_repo::{Repo, TarStream, seal_tar};
 use crate::support::host::SEALIFT;
 use crate::support::is_long;
@@ -137,57 +136,16 @@ impl History {
     }
 }
 
-struct Cost {
-    took: Duration,
-    peak_bytes: u64,
-    said: String,
-}
-
-#[allow(clippy::zombie_processes)] // `wait4` waits for it.
-fn cost(repo: &Repo, words: &[&str]) -> Cost {
-    let began = Instant::now();
-    let mut child = Command::new(SEALIFT)
-        .args(words)
-        .args([
-            "--from",
-            "repo",
-            "--accept-signer",
-            "--identity",
-            "key.txt",
-            "--cache",
-            "cache",
-        ])
+fn run(repo: &Repo, words: &[&str]) -> Cost {
+    let place = ["--from", "repo", "--accept-signer"];
+    let options = ["--identity", "key.txt", "--cache", "cache"];
+    let mut command = Command::new(SEALIFT);
+    command
+        .args([words, &place, &options].concat())
         .current_dir(repo.temp.path())
         .env_clear()
-        .env("HOME", repo.temp.path())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(fs::File::create(repo.path("stderr")).unwrap())
-        .spawn()
-        .unwrap();
-    let mut said = String::new();
-    child
-        .stdout
-        .take()
-        .unwrap()
-        .read_to_string(&mut said)
-        .unwrap();
-    let (mut status, mut usage) = (0, std::mem::MaybeUninit::<libc::rusage>::zeroed());
-    // SAFETY: both are places for what the call writes; the child was not waited for.
-    let usage = unsafe {
-        assert!(libc::wait4(child.id() as i32, &mut status, 0, usage.as_mut_ptr()) > 0);
-        usage.assume_init()
-    };
-    let messages = fs::read_to_string(repo.path("stderr")).unwrap();
-    assert!(
-        libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0,
-        "{messages}\n{said}"
-    );
-    Cost {
-        took: began.elapsed(),
-        peak_bytes: usage.ru_maxrss as u64 * 1024,
-        said,
-    }
+        .env("HOME", repo.temp.path());
+    cost(&mut command, repo.temp.path())
 }
 
 #[test]
@@ -213,9 +171,9 @@ fn a_long_history_is_searched_in_the_time_of_a_few_indexes() {
         history.publish();
     }
     let name = format!("*-{:06}.jpg", entries / 2);
-    let cold = cost(&history.repo, &["find", &name]);
+    let cold = run(&history.repo, &["find", &name]);
     assert!(cold.said.lines().count() > snapshots / 2, "{}", cold.said);
-    let warm = cost(&history.repo, &["--json", "find", &name]);
+    let warm = run(&history.repo, &["--json", "find", &name]);
     let said: serde_json::Value = serde_json::from_str(&warm.said).unwrap();
     let versions = said["versions"].as_array().unwrap();
     assert_eq!(said["snapshots"], snapshots);
@@ -226,8 +184,8 @@ fn a_long_history_is_searched_in_the_time_of_a_few_indexes() {
     println!(
         "{snapshots} snapshots of {entries} entries, {} MB of index archives: cold {:.2?}, warm {:.2?}, {} and {} MiB",
         history.stored_bytes / 1_000_000,
-        cold.took,
-        warm.took,
+        cold.wall,
+        warm.wall,
         cold.peak_bytes >> 20,
         warm.peak_bytes >> 20,
     );
@@ -236,6 +194,6 @@ fn a_long_history_is_searched_in_the_time_of_a_few_indexes() {
     println!("{} MB are kept", kept / 1_000_000);
     assert!(warm.peak_bytes < 150 << 20, "{} MiB", warm.peak_bytes >> 20);
     if !cfg!(debug_assertions) {
-        assert!(warm.took < Duration::from_secs(2), "{:?}", warm.took);
+        assert!(warm.wall < Duration::from_secs(2), "{:?}", warm.wall);
     }
 }
