@@ -124,6 +124,7 @@ pub(super) fn source_of(entries: &EntryList, path: &[u8]) -> Result<SnapshotCont
                 .map(|first| SnapshotContent::of(&first))
                 .ok_or_else(|| {
                     Failure::from_error(format!("{} is a hard link to nothing", printable(path)))
+                        .hint("the index of this snapshot is wrong: try an older snapshot")
                 })
         }
         EntryType::Symlink => {

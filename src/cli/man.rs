@@ -25,6 +25,10 @@ pub(super) fn run(args: &ManArgs) -> Result<Outcome, Failure> {
     let mut root = help::command();
     root.build();
     if let Some(dir) = &args.dir {
+        std::fs::create_dir_all(dir).map_err(|error| {
+            Failure::from_error(format!("cannot make {}: {error}", dir.display()))
+                .hint("name a directory that you may write")
+        })?;
         write_all(dir, &root, "")?;
         return Ok(Outcome::Complete);
     }
@@ -44,6 +48,7 @@ fn write_all(dir: &std::path::Path, command: &Command, path: &str) -> Result<(),
     let file = dir.join(format!("{}.1", name(path)));
     std::fs::write(&file, page(command, path)?).map_err(|error| {
         Failure::from_error(format!("cannot write {}: {error}", file.display()))
+            .hint("name a directory that you may write")
     })?;
     for below in command.get_subcommands() {
         write_all(dir, below, format!("{path} {}", below.get_name()).trim())?;

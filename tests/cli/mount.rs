@@ -41,13 +41,18 @@ impl Mounting {
     }
 
     fn by(host: &Host, more: &[&str], prepare: impl FnOnce(&mut Command)) -> Self {
-        let dir = host.path("mnt");
-        let log = host.path("mount.log");
-        let _ = fs::create_dir(&dir);
         let words = ["mount", "mnt", "--identity", "key.txt"];
         let mut command = host.command(&[&words, more].concat());
-        command.stderr(fs::File::create(&log).unwrap());
         prepare(&mut command);
+        Self::start(host.temp.path(), command)
+    }
+
+    /// Runs `command`, which mounts on `mnt` in `place`.
+    fn start(place: &Path, mut command: Command) -> Self {
+        let dir = place.join("mnt");
+        let log = place.join("mount.log");
+        let _ = fs::create_dir(&dir);
+        command.stderr(fs::File::create(&log).unwrap());
         let child = command.stdout(Stdio::null()).spawn().unwrap();
         let mut mounting = Self { child, dir, log };
         let until = Instant::now() + Duration::from_secs(60);

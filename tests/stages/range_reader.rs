@@ -117,6 +117,26 @@ fn each_flipped_byte_of_an_archive_is_an_error_or_without_effect() {
     }
 }
 
+/// Kind: an archive that the host did not seal is taken for its own. Anyone who knows a recipient can encrypt to it.
+#[test]
+fn an_archive_that_a_stranger_encrypted_to_the_recipient_is_refused() {
+    for table in [Table::Right, Table::Absent] {
+        // A small one that is fetched whole, and a larger one.
+        for frames in [&[(1, 1500)][..], &[(1, 400_000), (2, 400_000)]] {
+            let scene = Scene::new(frames, table);
+            let other = scene.sealed_again();
+            scene.target.set(other);
+            for has_ranges in [true, false] {
+                scene.target.has_ranges.store(has_ranges, Ordering::Relaxed);
+                let reader = scene.reader(memory_only());
+                let error = run(reader.read_archive(&scene.row, 0..100)).unwrap_err();
+                assert!(error.is_damage(), "{error:?}");
+                assert!(format!("{error:?}").contains("age header"), "{error:?}");
+            }
+        }
+    }
+}
+
 /// Kind: one damaged byte takes content with it that does not need it.
 #[test]
 fn damage_in_one_frame_leaves_the_others_readable() {

@@ -8,9 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use sealift::base::ids::Hash;
+
 use super::{Mounting, can_mount, libc_errno};
 use crate::support::files::files;
-use crate::support::host::Host;
+use crate::support::handmade_repo::Repo;
+use crate::support::host::{Host, SEALIFT};
 use crate::support::s3::{BUCKET, S3Server};
 use crate::support::tree::noise;
 
@@ -67,6 +70,40 @@ fn damage_is_eio_for_exactly_the_files_that_need_it() {
     file.write_all_at(&byte, at).unwrap();
     std::thread::sleep(Duration::from_secs(3));
     assert_eq!(fs::read(data.join("second")).unwrap(), noise(9, 300_000));
+    mounting.unmount();
+}
+
+/// Kind: content that the index does not mean counts as the file.
+#[test]
+fn a_file_that_is_not_what_the_index_says_is_eio() {
+    if !can_mount("a mount of wrong content") {
+        return;
+    }
+    let mut repo = Repo::new();
+    let tree = repo.path("tree");
+    fs::create_dir(&tree).unwrap();
+    fs::write(tree.join("right"), noise(1, 50_000)).unwrap();
+    fs::write(tree.join("wrong"), noise(2, 50_000)).unwrap();
+    repo.push_changed(&tree, |draft| {
+        let wrong = draft.entries.iter_mut().find(|one| one.path == b"wrong");
+        wrong.unwrap().blake3 = Some(Hash([1; 32]));
+    });
+    let mut command = Command::new(SEALIFT);
+    command
+        .args(["mount", "mnt", "--from", "repo", "--accept-signer"])
+        .args(["--identity", "key.txt", "--cache", "none"])
+        .current_dir(repo.temp.path())
+        .env("HOME", repo.temp.path());
+    let mounting = Mounting::start(repo.temp.path(), command);
+    let read = |name: &str| fs::read(mounting.latest().join(name));
+    assert!(read("right").unwrap() == noise(1, 50_000));
+    let error = read("wrong").unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc_errno("EIO")));
+    let said = mounting.said();
+    assert!(
+        said.contains("the content of wrong of ") && said.contains("its index"),
+        "{said}"
+    );
     mounting.unmount();
 }
 

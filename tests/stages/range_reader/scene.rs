@@ -36,7 +36,21 @@ pub struct Scene {
     pub target: Arc<OneObject>,
     pub row: ArchiveRow,
     pub tar: Vec<u8>,
+    /// The frames and their table.
+    stream: Vec<u8>,
+    recipient: age::x25519::Recipient,
     identities: Arc<Identities>,
+}
+
+/// Encrypts `stream` to `recipient`, as anyone can who knows it.
+fn seal(stream: &[u8], recipient: &age::x25519::Recipient) -> Vec<u8> {
+    let recipients = std::iter::once(recipient as &dyn age::Recipient);
+    let mut sealed = Vec::new();
+    let encryptor = age::Encryptor::with_recipients(recipients).unwrap();
+    let mut writer = encryptor.wrap_output(&mut sealed).unwrap();
+    writer.write_all(stream).unwrap();
+    writer.finish().unwrap();
+    sealed
 }
 
 pub fn memory_only() -> RangeReaderOptions {
@@ -89,12 +103,7 @@ impl Scene {
             stream.extend(table.encode());
         }
         let recipient: age::x25519::Recipient = recipient.parse().unwrap();
-        let recipients = std::iter::once(&recipient as &dyn age::Recipient);
-        let mut sealed = Vec::new();
-        let encryptor = age::Encryptor::with_recipients(recipients).unwrap();
-        let mut writer = encryptor.wrap_output(&mut sealed).unwrap();
-        writer.write_all(&stream).unwrap();
-        writer.finish().unwrap();
+        let sealed = seal(&stream, &recipient);
         let head = sealed.windows(5).position(|at| at == b"\n--- ").unwrap() + 1;
         let line = sealed[head..]
             .iter()
@@ -116,8 +125,18 @@ impl Scene {
             target: Arc::new(OneObject::new(sealed)),
             row,
             tar,
+            stream,
+            recipient,
             identities: Arc::new(load(&key).unwrap()),
         }
+    }
+
+    /// Returns another archive of the same content, the same size and for the same recipient.
+    pub fn sealed_again(&self) -> Vec<u8> {
+        // A header has a part of random length.
+        let mut tries = (0..100_000).map(|_| seal(&self.stream, &self.recipient));
+        let same = tries.find(|sealed| sealed.len() as u64 == self.row.bytes);
+        same.expect("one of the same size")
     }
 
     pub fn reader(&self, options: RangeReaderOptions) -> RangeReader {
