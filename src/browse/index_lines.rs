@@ -3,7 +3,8 @@
 //! A piece may begin and end anywhere, so its first and its last line are kept as parts, which the
 //! neighbours complete. The extents of a file can take megabytes, and no search needs them: of a
 //! line that is not complete they are dropped. No unescaped quote is within a string, so
-//! `,"extents":` and `],["` are in a line only where its extents are.
+//! `,"extents":[` and a string that begins behind `],[` are in a line only where its extents are. A
+//! string that ends in `],[` is a path or a target.
 
 use std::borrow::Cow;
 
@@ -31,7 +32,7 @@ impl LinePart {
         if self.is_cut {
             return Ok(());
         }
-        let kept = match memmem::find(more, b"],[\"") {
+        let kept = match later_extent(more) {
             Some(at) => {
                 self.is_cut = true;
                 &more[..at]
@@ -165,9 +166,20 @@ fn path_of(line: &[u8]) -> Result<Option<Cow<'_, [u8]>>, String> {
     Ok(Some(Cow::Owned(path.map_err(|error| error.to_string())?)))
 }
 
+/// Returns where an extent that is not the first of its file begins in a part of a line. The last
+/// byte of a part decides nothing: one that ends in a quote may end a string.
+fn later_extent(part: &[u8]) -> Option<usize> {
+    const BETWEEN: &[u8] = b"],[\"";
+    let is_begin_of_string = |at: &usize| {
+        let next = part.get(at + BETWEEN.len());
+        next.is_some_and(|next| !b",:]}".contains(next))
+    };
+    memmem::find_iter(part, BETWEEN).find(is_begin_of_string)
+}
+
 /// Returns the line without its extents, and without what is behind them.
 fn without_extents(line: &[u8]) -> Cow<'_, [u8]> {
-    match memmem::find(line, b",\"extents\":") {
+    match memmem::find(line, b",\"extents\":[") {
         Some(at) => Cow::Owned([&line[..at], b"}"].concat()),
         None => Cow::Borrowed(line),
     }
@@ -257,6 +269,42 @@ mod tests {
             prop_assert!(open.is_empty());
             prop_assert_eq!(newlines, entries.len() as u64 + 1);
             prop_assert_eq!(found, expected);
+        }
+    }
+
+    /// Names and targets that hold what a line has around extents.
+    #[test]
+    fn a_string_that_resembles_extents_is_kept() {
+        let resembling = [
+            "],[",
+            "a],[",
+            "],[\"",
+            ",\"extents\":[",
+            "\",\"extents\":[",
+            "],[,",
+            "],[:a",
+        ];
+        for text in resembling {
+            let mut link = entry(text.as_bytes(), 0);
+            link.kind = EntryType::Symlink;
+            link.blake3 = None;
+            link.target = Some(text.as_bytes().to_vec());
+            for entry in [entry(text.as_bytes(), 3), link] {
+                let line = entry.to_line();
+                let query = FindQuery::exactly(text.as_bytes());
+                for size in 1..=line.len() {
+                    let mut part = LinePart::default();
+                    for piece in line.chunks(size) {
+                        part.push(piece).unwrap();
+                    }
+                    let found = wanted(&query, part.bytes()).unwrap();
+                    assert_eq!(
+                        found,
+                        Some(entry.clone().into()),
+                        "{text}, pieces of {size}"
+                    );
+                }
+            }
         }
     }
 
