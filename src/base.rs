@@ -30,6 +30,7 @@ pub mod progress;
 pub mod rate_schedule;
 pub mod runtime;
 pub(crate) mod scratch_dir;
+pub mod shell_word;
 pub mod similar;
 pub mod skipped;
 pub mod snapshot_choice;

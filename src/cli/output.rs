@@ -35,11 +35,7 @@ pub(super) fn tell(text: impl std::fmt::Display) {
 /// Returns a path as a shell takes it: in quotes if it needs them.
 pub(super) fn shell_word(path: &std::path::Path) -> String {
     let text = printable(path.as_os_str().as_encoded_bytes());
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+,:@%".contains(&byte);
-    match text.bytes().all(is_plain) {
-        true => text,
-        false => format!("'{}'", text.replace('\'', r"'\''")),
-    }
+    crate::base::shell_word::shell_word(&text).into_owned()
 }
 
 /// Prints a line or several on stdout, without what steers a terminal.

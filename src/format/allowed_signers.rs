@@ -75,6 +75,15 @@ impl AllowedSigner {
             && self.options.valid_before.is_none_or(|before| now <= before)
     }
 
+    /// Returns the key, if it may sign in `namespace` for someone at some time.
+    pub(super) fn key_in(&self, namespace: &str) -> Option<PublicKey> {
+        let namespaces = self.options.namespaces.as_deref();
+        let is_allowed = !self.options.is_authority
+            && namespaces.is_none_or(|list| pattern::list_matches(list, namespace.as_bytes()));
+        let key = self.key.as_ref().filter(|_| is_allowed)?;
+        Some(PublicKey::from(key.clone()))
+    }
+
     /// Returns whether the line names `key` as a signer for `host`, for any use.
     pub fn names(&self, host: &HostName, key: &PublicKey) -> bool {
         self.key.as_ref() == Some(key.key_data())

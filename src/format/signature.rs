@@ -287,6 +287,24 @@ impl Trust {
         Ok(Self::AllowedSigners(listed.signers))
     }
 
+    /// Returns the fingerprints of the keys that may sign manifests, each once.
+    pub fn fingerprints(&self) -> Vec<String> {
+        let mut all = match self {
+            Self::Fingerprint(pinned) => vec![pinned.clone()],
+            Self::Key(pinned) => vec![fingerprint(pinned)],
+            Self::AllowedSigners(signers) => {
+                let keys = signers
+                    .iter()
+                    .filter_map(|one| one.key_in(MANIFEST_NAMESPACE));
+                keys.map(|key| fingerprint(&key)).collect()
+            }
+            Self::FirstSeen => Vec::new(),
+        };
+        let mut seen = std::collections::BTreeSet::new();
+        all.retain(|one| seen.insert(one.clone()));
+        all
+    }
+
     /// Returns whether `key` may sign for `host` in `namespace`. [`Trust::FirstSeen`] accepts no
     /// key by itself.
     pub fn accepts(&self, host: &HostName, namespace: &str, key: &PublicKey) -> bool {

@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use super::error::JobError;
 use crate::base::ids::Hash;
+use crate::base::shell_word::shell_word;
 use qr::qr_svg;
 
 /// How an identity in a file begins.
@@ -27,8 +28,8 @@ pub(crate) struct Paper<'a> {
     /// The secrets to print; empty: it is a public page.
     pub(crate) secrets: Vec<PaperSecret>,
     pub(crate) recipients: &'a [String],
-    /// Fingerprint, public key or file of the host's signer. `None`: not given.
-    pub(crate) signer: Option<&'a str>,
+    /// The fingerprints of the host's signers, `SHA256:…`. Empty: not given.
+    pub(crate) signers: &'a [String],
     /// Where the backups are, without credentials.
     pub(crate) places: &'a [String],
     /// SHA-256 of `recover.py`.
@@ -134,7 +135,7 @@ impl Paper<'_> {
                         @for recipient in self.recipients {
                             dt { "Recipient" } dd { code { (recipient) } }
                         }
-                        @if let Some(signer) = self.signer {
+                        @for signer in self.signers {
                             dt { "Signer of the backups" } dd { code { (signer) } }
                         }
                         @for place in self.places {
@@ -151,8 +152,11 @@ impl Paper<'_> {
 
     /// Returns the recovery in ten lines.
     fn steps(&self) -> Markup {
-        let place = self.places.first().map_or("URL", String::as_str);
-        let signer = self.signer.unwrap_or("SIGNER");
+        let place = self
+            .places
+            .first()
+            .map_or("URL".into(), |place| shell_word(place));
+        let signer = self.signers.first().map_or("SIGNER", String::as_str);
         html! {
             h2 { "To restore" }
             ol {
@@ -188,12 +192,12 @@ fn grouped_lines(text: &str) -> Vec<String> {
 
 /// Black on white, whatever the reader prefers: it is for paper.
 const STYLE: &str = "
-@page { size: auto; margin: 15mm; }
+@page { size: auto; margin: 12mm 15mm; }
 html { background: #fff; color: #000; }
-body { font: 11pt/1.35 sans-serif; margin: 0; }
+body { font: 10pt/1.3 sans-serif; margin: 0; }
 main { max-width: 180mm; margin: 0 auto; }
-h1 { font-size: 18pt; margin: 0 0 2mm; }
-h2 { font-size: 13pt; margin: 5mm 0 2mm; }
+h1 { font-size: 16pt; margin: 0 0 1mm; }
+h2 { font-size: 12pt; margin: 4mm 0 1mm; }
 p { margin: 1mm 0; }
 .note { font-weight: bold; }
 .secret { display: flex; flex-wrap: wrap; gap: 6mm; align-items: center; break-inside: avoid; margin: 3mm 0; }
@@ -214,7 +218,7 @@ mod tests {
         let paper = Paper {
             secrets,
             recipients: &["age1<recipient>".to_owned()],
-            signer: Some("SHA256:abc"),
+            signers: &["SHA256:abc".to_owned()],
             places: &["s3://backups/\"a&b\"".to_owned()],
             recover_py: Hash::sha256(b"x"),
             made_at: DateTime::UNIX_EPOCH,

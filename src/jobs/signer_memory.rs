@@ -8,6 +8,7 @@ use super::error::JobError;
 use crate::base::clock;
 use crate::base::error_chain::with_causes;
 use crate::base::ids::HostName;
+use crate::base::shell_word::shell_word;
 use crate::format::chain::{Chain, ChainError, TrustedSigner};
 use crate::format::signature::Trust;
 use crate::keys::known_signers::file::{self, KnownSignersError, SignerFile};
@@ -277,7 +278,7 @@ impl SignerMemory {
         JobError::work(text).with_next(format!(
             "compare {newest} with the host (`ssh-keygen -lf /etc/sealift/signer.pub` there) or the paper page. Only if it is \
              the host's, give --signer {newest}, or forget the remembered one: `sealift remote forget {} --host {host}`",
-            quoted(place)
+            shell_word(place)
         ))
     }
 }
@@ -308,15 +309,6 @@ fn next_of(error: &KnownSignersError) -> String {
             exposure.remedy
         ),
         _ => "see to the file, or give --signer".to_owned(),
-    }
-}
-
-/// Returns `text` as a shell reads it back.
-fn quoted(text: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/:@._-+~=,%".contains(c);
-    match !text.is_empty() && text.chars().all(is_plain) {
-        true => text.to_owned(),
-        false => format!("'{}'", text.replace('\'', r"'\''")),
     }
 }
 

@@ -17,6 +17,7 @@ use crate::support::s3::{BUCKET, S3Server, error_answer};
 
 mod forged;
 mod keys;
+mod webdav;
 
 /// The content of a snapshot that must never be left in clear.
 const SECRET: &str = "the plans of the flying machine";

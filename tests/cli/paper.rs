@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::support::host::Host;
+use crate::support::is_long;
 
 /// Pixels of a module: at 300 dots per inch, a code of 50 mm has about this many.
 const PIXELS: usize = 8;
@@ -61,9 +62,9 @@ fn the_paper_gives_the_identity_back() {
     ];
     let more = [
         "--signer",
-        host.signer.as_str(),
+        "c.signer.pub",
         "--target",
-        "s3://u:secret@b/c",
+        "s3://u:secret@b/c d",
     ];
     let all = [&arguments[..], &more].concat();
     host.ok(&all);
@@ -71,6 +72,15 @@ fn the_paper_gives_the_identity_back() {
     assert_eq!(mode.mode() & 0o777, 0o600);
     let page = fs::read_to_string(host.path("p.html")).unwrap();
     assert!(page.contains(&host.recipient) && page.contains(&host.signer));
+    // What a key holder types is one word for a shell each, and names no file of another machine.
+    let line = format!(
+        "sealift list --from 's3://b/c d' --signer {}</code>",
+        host.signer
+    );
+    assert!(
+        page.contains(&line) && !page.contains("signer.pub"),
+        "{page}"
+    );
     assert!(
         !page.contains("secret@") && !page.contains("<script"),
         "{page}"
@@ -88,6 +98,94 @@ fn the_paper_gives_the_identity_back() {
     // It is not replaced, since it may be the only copy.
     let again = host.exits(&all, 1).1;
     assert!(again.contains("p.html"), "{again}");
+}
+
+/// Runs a program in the host's directory.
+fn run(host: &Host, program: &str, arguments: &[&str]) {
+    let mut command = Command::new(program);
+    command.current_dir(host.temp.path()).args(arguments);
+    let done = command.output();
+    let done = done.unwrap_or_else(|error| panic!("{program}: {error}; ./test --long installs it"));
+    assert!(done.status.success(), "{command:?}: {done:?}");
+}
+
+/// Opens a page in a browser without a window. All of its files stay in the host's directory.
+fn browse(host: &Host, arguments: &[&str], page: &str) {
+    let mut command = Command::new("chromium");
+    command
+        .current_dir(host.temp.path())
+        .env("HOME", host.temp.path())
+        .args(["--headless", "--no-sandbox", "--disable-gpu"])
+        .args(["--disable-dev-shm-usage", "--user-data-dir=profile"])
+        .args(arguments)
+        .arg(format!("file://{}", host.path(page).display()));
+    let done = command.output();
+    let done = done.unwrap_or_else(|error| panic!("chromium: {error}; ./test --long installs it"));
+    assert!(done.status.success(), "{command:?}: {done:?}");
+}
+
+/// A browser prints it on A4 and on Letter, on one page, and what a scanner sees of that at 300
+/// dots per inch gives the identity back; so does the page on a screen.
+#[test]
+fn a_printed_page_gives_the_identity_back() {
+    if !is_long() {
+        return;
+    }
+    let host = Host::new();
+    let mut arguments = vec![
+        "key",
+        "paper",
+        "--identity",
+        "key.txt",
+        "--output",
+        "p.html",
+    ];
+    let places = [
+        "s3://backups/atocore",
+        "rsync://backup@store.example.net/atocore",
+    ];
+    arguments.extend(places.iter().flat_map(|place| ["--target", place]));
+    arguments.extend(["--signer", &host.signer]);
+    host.ok(&arguments);
+    let page = fs::read_to_string(host.path("p.html")).unwrap();
+    let identity: String = letters(&page).split_whitespace().collect();
+    let recipient = host.recipient.as_str();
+    let check = |picture: &str| {
+        let scan = scanned(&host.path(picture)).expect("zbarimg; ./test --long installs it");
+        assert_eq!(scan.trim_end(), identity, "{picture}");
+        fs::write(host.path("typed.txt"), scan).unwrap();
+        host.ok(&["key", "check", "--identity", "typed.txt", recipient]);
+    };
+    for size in ["A4", "Letter"] {
+        let sized = page.replace("size: auto", &format!("size: {size}"));
+        assert_ne!(sized, page);
+        fs::write(host.path("sized.html"), sized).unwrap();
+        let print = ["--no-pdf-header-footer", "--print-to-pdf=p.pdf"];
+        browse(&host, &print, "sized.html");
+        run(&host, "pdftoppm", &["-r", "300", "-png", "p.pdf", size]);
+        check(&format!("{size}-1.png"));
+        assert!(
+            !host.path(&format!("{size}-2.png")).exists(),
+            "two pages of {size}"
+        );
+        // A person reads the same letters on it.
+        run(&host, "pdftotext", &["p.pdf", "p.txt"]);
+        let text = fs::read_to_string(host.path("p.txt")).unwrap();
+        let text: String = text.split_whitespace().collect();
+        assert!(text.contains(&identity), "{text}");
+    }
+    // 300 dots per inch of A4: a dot of CSS is 1/96 of an inch.
+    let screen = [
+        "--window-size=794,1123",
+        "--force-device-scale-factor=3.125",
+    ];
+    let shot = [
+        &screen[..],
+        &["--hide-scrollbars", "--screenshot=screen.png"],
+    ]
+    .concat();
+    browse(&host, &shot, "p.html");
+    check("screen.png");
 }
 
 #[test]

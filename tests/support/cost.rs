@@ -16,8 +16,13 @@ pub struct Cost {
 }
 
 /// Runs `command`, whose messages go to the file `stderr` in `dir`; it must end with exit code 0.
-#[allow(clippy::zombie_processes)] // `wait4` waits for it.
 pub fn cost(command: &mut Command, dir: &Path) -> Cost {
+    cost_exits(command, dir, &[0])
+}
+
+/// Runs `command` as [`cost`] does; it must end with one of these exit codes.
+#[allow(clippy::zombie_processes)] // `wait4` waits for it.
+pub fn cost_exits(command: &mut Command, dir: &Path, codes: &[i32]) -> Cost {
     let began = Instant::now();
     let stderr = dir.join("stderr");
     let mut child = command
@@ -38,7 +43,7 @@ pub fn cost(command: &mut Command, dir: &Path) -> Cost {
     let wall = began.elapsed();
     let messages = fs::read_to_string(stderr).unwrap();
     assert!(
-        libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0,
+        libc::WIFEXITED(status) && codes.contains(&libc::WEXITSTATUS(status)),
         "{command:?}: {messages}\n{said}"
     );
     Cost {

@@ -13,6 +13,7 @@ use super::prompt;
 use crate::base::clock;
 use crate::base::ids::Hash;
 use crate::base::ownership::{open_regular, read_text};
+use crate::format::signature::Trust;
 use crate::jobs::init::write_new_file;
 use crate::jobs::paper::{Paper, PaperSecret};
 use crate::jobs::recovery_files::RECOVER_PY;
@@ -30,7 +31,7 @@ pub(in crate::cli) struct PaperArgs {
     /// Where to write the page (HTML, 0600)
     #[arg(long, short, value_name = "FILE")]
     output: PathBuf,
-    /// The signer of the backups: a SHA256:... fingerprint, or a public key
+    /// The signer of the backups: a SHA256:... fingerprint, a public key, or a file of one
     #[arg(long, value_name = "SIGNER")]
     signer: Option<String>,
     /// Where the backups are; can be repeated
@@ -82,10 +83,14 @@ pub(super) fn run(context: &Context, args: &PaperArgs) -> Result<Outcome, Failur
         .map(|url| TargetSpec::from_url(url).label())
         .collect();
     let recover_py = Hash::sha256(RECOVER_PY);
+    let signers = match &args.signer {
+        Some(signer) => fingerprints(signer)?,
+        None => Vec::new(),
+    };
     let paper = Paper {
         secrets,
         recipients: identities.recipients(),
-        signer: args.signer.as_deref(),
+        signers: &signers,
         places: &places,
         recover_py,
         made_at: clock::now(),
@@ -108,4 +113,16 @@ pub(super) fn run(context: &Context, args: &PaperArgs) -> Result<Outcome, Failur
         );
     }
     Ok(Outcome::Complete)
+}
+
+/// Returns the fingerprints that a value of `--signer` names: what the page says is typed, and its
+/// files are elsewhere.
+fn fingerprints(signer: &str) -> Result<Vec<String>, Failure> {
+    let found = Trust::parse(signer).map_err(Failure::usage)?.fingerprints();
+    match found.is_empty() {
+        false => Ok(found),
+        true => Err(Failure::usage(format!(
+            "{signer} names no key that may sign snapshots"
+        ))),
+    }
 }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use super::{path, quoted};
+use crate::base::shell_word::shell_word;
 
 /// The name that AtoCore's own compose file gives its service.
 const SERVICE: &str = "atocore";
@@ -38,7 +39,7 @@ impl ServiceControl {
                 };
                 let asks = format!(
                     "test -z \"$(docker compose -f {} ps -q {SERVICE})\"",
-                    in_shell(&file)
+                    shell_word(&file)
                 );
                 ServiceLines {
                     stop: compose(&["stop", SERVICE]),
@@ -49,18 +50,12 @@ impl ServiceControl {
             Self::Unit(unit) => ServiceLines {
                 stop: words(&["systemctl", "stop", unit]),
                 start: words(&["systemctl", "start", unit]),
-                stopped: quoted(&format!("! systemctl is-active --quiet {}", in_shell(unit))),
+                stopped: quoted(&format!(
+                    "! systemctl is-active --quiet {}",
+                    shell_word(unit)
+                )),
             },
         }
-    }
-}
-
-/// Returns `text` as one word of a shell line.
-fn in_shell(text: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-@:".contains(c);
-    match !text.is_empty() && text.chars().all(is_plain) {
-        true => text.to_owned(),
-        false => format!("'{}'", text.replace('\'', "'\\''")),
     }
 }
 
