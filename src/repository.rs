@@ -18,7 +18,7 @@ use std::sync::Arc;
 use futures::{StreamExt as _, TryStreamExt as _};
 
 use crate::base::ids::{ARCHIVES, ArchiveId, Hash, HostName, MANIFESTS, ObjectKey};
-use crate::format::chain::{Chain, Gathering, UnverifiedManifest};
+use crate::format::chain::{Chain, CheckedManifest, Gathering, UnverifiedManifest};
 use crate::format::manifest::{
     ArchiveRow, MAX_PAGE_BYTES, MAX_SIGNATURE_BYTES, MAX_SMALL_OBJECT_BYTES, Manifest,
     ManifestName, TablePage, recipient_set_name,
@@ -33,6 +33,8 @@ pub use statements::{Marks, SeenMark};
 
 /// Small objects fetched at a time.
 const CONCURRENT_GETS: usize = 16;
+/// Manifests checked at a time: a hostile one takes much memory.
+const CONCURRENT_CHECKS: usize = 2;
 
 /// A host's folder on a target.
 #[derive(Debug, Clone)]
@@ -228,6 +230,13 @@ impl HostFolder {
         }))
     }
 
+    /// Checks a manifest on a thread of its own: of hundreds that takes longer than to read them.
+    async fn checked(&self, candidate: UnverifiedManifest) -> CheckedManifest {
+        let host = self.host.clone();
+        let task = tokio::task::spawn_blocking(move || candidate.check(&host)).await;
+        task.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+    }
+
     /// Returns whether an object that is not empty is there.
     async fn is_there(&self, key: &ObjectKey) -> Result<bool, TargetError> {
         match self.target.get_range(&self.key(key), 0..1).await {
@@ -263,10 +272,16 @@ impl HostFolder {
                 let signature_bytes = listed.get(name.signature_key().as_str()).copied();
                 self.candidate(name, bytes, signature_bytes)
             })
-            .buffered(CONCURRENT_GETS);
+            .buffered(CONCURRENT_GETS)
+            .map(async |candidate| match candidate? {
+                Some(candidate) => Ok(Some(self.checked(candidate).await)),
+                None => Ok::<_, TargetError>(None),
+            })
+            .buffered(CONCURRENT_CHECKS);
         let mut gathering = Gathering::new(&self.host, trust);
-        while let Some(candidate) = candidates.try_next().await? {
-            candidate.into_iter().for_each(|one| gathering.take(one));
+        while let Some(checked) = candidates.try_next().await? {
+            let checked = checked.into_iter();
+            checked.for_each(|one| gathering.take_checked(one));
         }
         let mut chain = gathering.finish()?;
         self.check_history(&mut chain).await?;

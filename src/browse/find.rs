@@ -16,7 +16,7 @@ use futures::StreamExt as _;
 use super::attribution::Attribution;
 use super::index_copies::IndexCopies;
 use super::index_lines::ScannedPiece;
-use super::index_segments::{IndexSegments, PlacedExtent};
+use super::index_segments::{IndexPlaces, IndexSegments};
 use super::query::FindQuery;
 use super::row_counts::{self, RowCondition, RowsFound};
 use super::versions::VersionSpan;
@@ -24,7 +24,7 @@ use crate::base::error_chain::with_causes;
 use crate::base::ids::{ArchiveId, Hash, Stamp};
 use crate::format::chain::VerifiedSnapshot;
 use crate::format::index::{IndexHeader, MAX_TAR_BYTES};
-use crate::format::manifest::{ArchiveKind, ArchiveRow, Manifest, TablePage};
+use crate::format::manifest::{ArchiveKind, ArchiveRow, IndexRef, Manifest, TablePage};
 use crate::repository::{HostFolder, RepositoryError};
 use crate::restore::{RangeError, RangeReader};
 
@@ -33,9 +33,9 @@ const MAX_INDEX_BYTES: u64 = 8 << 30;
 /// Pages of tables fetched at a time.
 const CONCURRENT_GETS: usize = 16;
 /// Archives read at a time.
-const CONCURRENT_ARCHIVES: usize = 2;
+const CONCURRENT_ARCHIVES: usize = 4;
 /// Most bytes read at a time of one archive.
-const READ_BYTES: u64 = 4 << 20;
+const READ_BYTES: u64 = 2 << 20;
 /// Bytes between two segments that are read with them.
 const GAP_BYTES: u64 = 128 << 10;
 
@@ -104,9 +104,14 @@ pub async fn find(
         plan.indexes.push(placed.map_err(UnseenReason::of));
     }
     drop(pages);
-    let placed = plan.indexes.iter().flatten().flatten().copied();
-    let segments = IndexSegments::cut(plan.archives.len(), placed);
-    let copies = Arc::new(IndexCopies::of(snapshots, &plan.indexes, &segments));
+    let indexes: Vec<&IndexRef> = snapshots
+        .iter()
+        .map(|snapshot| &snapshot.manifest.core.index)
+        .collect();
+    let placed = plan.indexes.iter().zip(&indexes);
+    let placed = placed.filter_map(|(places, index)| Some(places.as_ref().ok()?.of(index)));
+    let segments = IndexSegments::cut(plan.archives.len(), placed.flatten());
+    let copies = Arc::new(IndexCopies::of(&indexes, &plan.indexes, &segments));
     let (scanned, unread) = plan.scan(&segments, &copies, reader, request).await;
     collect(
         snapshots,
@@ -147,20 +152,20 @@ struct ScanPlan {
     /// Numbers of the archives by the hash of their object: an id may name another object in
     /// another snapshot.
     numbers: HashMap<Hash, u32>,
-    /// The extents of each snapshot's index, or why it has none.
-    indexes: Vec<Result<Vec<PlacedExtent>, UnseenReason>>,
+    /// The archives of each snapshot's index, or why they are not known.
+    indexes: Vec<Result<IndexPlaces, UnseenReason>>,
 }
 
 /// The segments of one archive that were scanned, by number, or why it could not be read.
 type ScannedArchive = Result<Vec<(u32, ScannedPiece)>, UnseenReason>;
 
 impl ScanPlan {
-    /// Returns the extents of a snapshot's index. The error is why it cannot be read.
+    /// Returns the archives of a snapshot's index. The error is why it cannot be read.
     fn place(
         &mut self,
         manifest: &Manifest,
         pages: &HashMap<Hash, Result<TablePage, RepositoryError>>,
-    ) -> Result<Vec<PlacedExtent>, String> {
+    ) -> Result<IndexPlaces, String> {
         let index = &manifest.core.index;
         let mut rows: BTreeMap<ArchiveId, &ArchiveRow> = BTreeMap::new();
         for name in &manifest.pages {
@@ -177,25 +182,24 @@ impl ScanPlan {
         if promised != Some(index.bytes) || index.bytes > MAX_INDEX_BYTES {
             return Err("its manifest states an impossible size of the index".to_owned());
         }
-        let mut placed = Vec::with_capacity(index.extents.len());
+        let mut places = IndexPlaces::default();
         for extent in &index.extents {
-            let row = extent.archive.and_then(|id| rows.get(&id));
-            let row = row.ok_or("its index is in an archive that its table lacks")?;
             if extent.offset.saturating_add(extent.length) > MAX_TAR_BYTES {
                 return Err("its index is beyond the end of an archive".to_owned());
             }
+            if places.has(extent) {
+                continue;
+            }
+            let row = extent.archive.and_then(|id| rows.get(&id));
+            let row = row.ok_or("its index is in an archive that its table lacks")?;
             let next = self.archives.len() as u32;
             let archive = *self.numbers.entry(row.blake3).or_insert(next);
             if archive == next {
                 self.archives.push((*row).clone());
             }
-            placed.push(PlacedExtent {
-                archive,
-                offset: extent.offset,
-                length: extent.length,
-            });
+            places.add(row.id, archive);
         }
-        Ok(placed)
+        Ok(places)
     }
 
     /// Reads and scans every segment. Returns what is in them, and why archives could not be read.
@@ -371,24 +375,24 @@ impl ScannedIndexes<'_> {
         position: usize,
         hash: Option<&Hash>,
     ) -> Result<(IndexHeader, Vec<u32>), UnseenReason> {
-        let placed = match &self.plan.indexes[position] {
-            Ok(placed) => placed,
-            Err(reason) => return Err(reason.clone()),
-        };
-        let mut unread = placed
-            .iter()
-            .filter_map(|extent| self.unread.get(&extent.archive));
-        if let Some(reason) = unread.next() {
-            return Err(reason.clone());
-        }
+        let places = self.plan.indexes[position].as_ref();
+        let places = places.map_err(UnseenReason::clone)?;
         let core = &snapshot.manifest.core;
+        if !self.unread.is_empty() {
+            let mut placed = places.of(&core.index);
+            let unread = placed.find_map(|extent| self.unread.get(&extent.archive));
+            if let Some(reason) = unread {
+                return Err(reason.clone());
+            }
+        }
         if hash.is_some_and(|hash| *hash != core.index.blake3) {
             return Err(UnseenReason::of(
                 "the BLAKE3 of its index is not the manifest's",
             ));
         }
         let malformed = |what: String| UnseenReason::of(format!("its index is malformed: {what}"));
-        let runs = placed.iter().map(|extent| self.segments.of(extent));
+        let placed = places.of(&core.index);
+        let runs = placed.map(|extent| self.segments.of(&extent));
         let index = self.scanned.join(runs).map_err(malformed)?;
         let header: IndexHeader =
             serde_json::from_slice(&index.header).map_err(|error| malformed(error.to_string()))?;

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use super::index_segments::{IndexSegments, PlacedExtent};
+use super::index_segments::{IndexPlaces, IndexSegments};
 use crate::base::ids::Hash;
-use crate::format::chain::VerifiedSnapshot;
+use crate::format::manifest::IndexRef;
 
 /// Most bytes of indexes that are compared with the hashes of their manifests.
 pub(super) const COMPARED_BYTES: u64 = 32 << 20;
@@ -20,8 +20,8 @@ pub(super) struct IndexCopies {
 impl IndexCopies {
     /// Makes space for the newest indexes that fit.
     pub(super) fn of<E>(
-        snapshots: &[&VerifiedSnapshot],
-        indexes: &[Result<Vec<PlacedExtent>, E>],
+        indexes: &[&IndexRef],
+        places: &[Result<IndexPlaces, E>],
         segments: &IndexSegments,
     ) -> Self {
         let mut copies = Self {
@@ -29,9 +29,9 @@ impl IndexCopies {
             places: HashMap::new(),
         };
         let mut left = COMPARED_BYTES;
-        for (position, placed) in indexes.iter().enumerate().rev() {
-            let Ok(placed) = placed else { continue };
-            let bytes = snapshots[position].manifest.core.index.bytes;
+        for (position, (index, places)) in indexes.iter().zip(places).enumerate().rev() {
+            let Ok(places) = places else { continue };
+            let bytes = index.bytes;
             let Some(rest) = left.checked_sub(bytes) else {
                 break;
             };
@@ -41,9 +41,9 @@ impl IndexCopies {
                 .all
                 .push((position, Mutex::new(vec![0; bytes as usize])));
             let mut at = 0;
-            for extent in placed {
+            for extent in places.of(index) {
                 let lengths = &segments.archives[extent.archive as usize];
-                for segment in segments.of(extent) {
+                for segment in segments.of(&extent) {
                     let place = &lengths.places[(segment - lengths.first) as usize];
                     copies.places.entry(segment).or_default().push((number, at));
                     at += place.end - place.start;

@@ -10,6 +10,10 @@ use std::ops::Range;
 
 use foldhash::fast::RandomState;
 
+use crate::base::ids::ArchiveId;
+use crate::format::index::Extent;
+use crate::format::manifest::IndexRef;
+
 /// An extent of an index, in an archive that is named by a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct PlacedExtent {
@@ -19,6 +23,38 @@ pub(super) struct PlacedExtent {
     pub(super) offset: u64,
     /// Bytes, at least 1.
     pub(super) length: u64,
+}
+
+/// The archives that an index is in, by number. (Its extents stay in the manifest: of a year of
+/// snapshots there may be a million.)
+#[derive(Debug, Default)]
+pub(super) struct IndexPlaces {
+    archives: HashMap<ArchiveId, u32, RandomState>,
+}
+
+impl IndexPlaces {
+    /// Whether the archive of `extent` is known.
+    pub(super) fn has(&self, extent: &Extent) -> bool {
+        extent
+            .archive
+            .is_some_and(|id| self.archives.contains_key(&id))
+    }
+
+    /// Adds an archive and its number.
+    pub(super) fn add(&mut self, id: ArchiveId, number: u32) {
+        self.archives.insert(id, number);
+    }
+
+    /// Returns the extents of an index whose archives are all known.
+    pub(super) fn of(&self, index: &IndexRef) -> impl Iterator<Item = PlacedExtent> {
+        index.extents.iter().filter_map(|extent| {
+            Some(PlacedExtent {
+                archive: *self.archives.get(&extent.archive?)?,
+                offset: extent.offset,
+                length: extent.length,
+            })
+        })
+    }
 }
 
 /// The segments of all archives.

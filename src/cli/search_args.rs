@@ -22,7 +22,7 @@ use crate::restore::open::Identities;
 use crate::restore::{RangeReader, RangeReaderOptions};
 
 /// Most memory for decrypted frames: a search reads each part once.
-const MEMORY_BYTES: u64 = 32 << 20;
+const MEMORY_BYTES: u64 = 16 << 20;
 /// Most snapshots that are named because they could not be searched.
 const MOST_UNSEEN: usize = 20;
 

@@ -18,7 +18,7 @@ use crate::format::known::Known;
 use crate::format::manifest::{Manifest, ManifestName};
 use crate::format::signature::{self, Trust};
 pub use finding::{ChainError, Finding, StrangerManifests};
-pub use gathering::Gathering;
+pub use gathering::{CheckedManifest, Gathering};
 
 /// A manifest and its signature, as the target returned them.
 #[derive(Debug, Clone)]

@@ -11,6 +11,13 @@ use crate::format::known::KnownRef;
 use crate::format::manifest::{Manifest, ManifestName};
 use crate::format::signature::{self, MANIFEST_NAMESPACE, Trust};
 
+/// A manifest whose content and signature were checked.
+pub struct CheckedManifest {
+    name: ManifestName,
+    /// The manifest and the key that signed it, or why it is refused.
+    content: Result<(Manifest, PublicKey), String>,
+}
+
 /// A chain in the making. Only believed manifests stay in memory, however many others an attacker
 /// put beside them.
 pub struct Gathering<'a> {
@@ -49,14 +56,20 @@ impl<'a> Gathering<'a> {
     /// Takes the next manifest; callers pass them in the order of their names, since the
     /// `next_signer` of a believed one is trusted from there on.
     pub fn take(&mut self, candidate: UnverifiedManifest) {
+        self.take_checked(candidate.check(self.host));
+    }
+
+    /// Takes the next manifest, which was checked for this host; callers pass them in the order of
+    /// their names.
+    pub fn take_checked(&mut self, checked: CheckedManifest) {
         self.count += 1;
-        match check_signed(self.host, &candidate) {
+        match checked.content {
             Ok((manifest, key)) => match self.is_trusted(&key) {
                 true => self.believe(manifest, key),
-                false => self.refuse_stranger(candidate.name, &manifest, &key),
+                false => self.refuse_stranger(checked.name, &manifest, &key),
             },
             Err(reason) => {
-                let refused = Finding::Refused(candidate.name, reason);
+                let refused = Finding::Refused(checked.name, reason);
                 self.findings.push(refused);
             }
         }
@@ -82,6 +95,8 @@ impl<'a> Gathering<'a> {
     /// thousands.
     fn add(&mut self, mut snapshot: VerifiedSnapshot) {
         snapshot.manifest.bytes = Vec::new();
+        // The parser leaves room for more of them, up to a half.
+        snapshot.manifest.core.index.extents.shrink_to_fit();
         let highest = self.snapshots.last().map_or(0, VerifiedSnapshot::sequence);
         if snapshot.sequence() > highest {
             let heads = self.snapshots.iter_mut().rev();
@@ -177,8 +192,18 @@ impl<'a> Gathering<'a> {
     }
 }
 
-/// Checks that the content matches the name, that the signature is valid, and that the manifest is
-/// of `host`. Returns the manifest and the key that signed it.
+impl UnverifiedManifest {
+    /// Checks that the content matches the name, that the signature is valid, and that the manifest
+    /// is of `host`; not whether its signer is trusted.
+    pub fn check(self, host: &HostName) -> CheckedManifest {
+        CheckedManifest {
+            content: check_signed(host, &self),
+            name: self.name,
+        }
+    }
+}
+
+/// Returns the manifest and the key that signed it.
 fn check_signed(
     host: &HostName,
     candidate: &UnverifiedManifest,

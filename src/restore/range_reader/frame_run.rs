@@ -57,6 +57,11 @@ impl RunFrame {
         }
     }
 
+    /// Returns the bytes of the whole frame's content.
+    pub(super) fn content_bytes(&self) -> u64 {
+        self.frame.content.end - self.frame.content.start
+    }
+
     fn is_cut(&self) -> bool {
         self.compressed != self.frame.compressed
     }

@@ -22,8 +22,10 @@ use crate::restore::open::Identities;
 
 /// Content of a frame, at most.
 const FRAME_BYTES: u64 = 8 << 20;
-/// Frames that are loaded at a time, if there is memory for them.
+/// Large frames that are loaded at a time, if there is memory for them.
 const MOST_AT_ONCE: u64 = 8;
+/// Content for which a load needs one permit: many small frames may be loaded at a time.
+const PERMIT_BYTES: u64 = 256 << 10;
 /// Frames that must have been read in order before the next ones are loaded ahead.
 const IN_ORDER: u32 = 2;
 /// Frames that are loaded ahead.
@@ -49,9 +51,9 @@ pub(super) struct FrameLoader {
     ciphertext: Arc<Ciphertext>,
     identities: Arc<Identities>,
     state: Mutex<LoadState>,
-    /// One for each frame that may be loaded at a time.
+    /// One for each [`PERMIT_BYTES`] that may be loaded at a time.
     permits: Semaphore,
-    at_once: u32,
+    most_permits: u32,
     may_load_ahead: bool,
 }
 
@@ -71,8 +73,8 @@ impl FrameLoader {
                 flights: HashMap::new(),
                 openings: HashMap::new(),
             }),
-            permits: Semaphore::new(at_once as usize),
-            at_once: at_once as u32,
+            permits: Semaphore::new((at_once * FRAME_BYTES / PERMIT_BYTES) as usize),
+            most_permits: (at_once * FRAME_BYTES / PERMIT_BYTES) as u32,
             may_load_ahead: at_once > u64::from(AHEAD),
         }
     }
@@ -243,7 +245,8 @@ impl FrameLoader {
         opened: &Arc<OpenedArchive>,
         cargo: Cargo,
     ) -> HashMap<u32, Result<Bytes, RangeError>> {
-        let permits = self.permits.acquire_many(cargo.permits(self.at_once)).await;
+        let wanted = cargo.permits().clamp(1, u64::from(self.most_permits)) as u32;
+        let permits = self.permits.acquire_many(wanted).await;
         // Nobody closes the semaphore.
         let Ok(_permits) = permits else {
             return HashMap::new();
@@ -333,8 +336,16 @@ impl Cargo {
         }
     }
 
-    fn permits(&self, most: u32) -> u32 {
-        (self.numbers().len() as u32).clamp(1, most)
+    fn permits(&self) -> u64 {
+        match self {
+            Self::Run(run) => {
+                let sizes = run
+                    .iter()
+                    .map(|frame| frame.content_bytes().div_ceil(PERMIT_BYTES));
+                sizes.sum()
+            }
+            Self::Parts(parts) => parts.len() as u64 * (FRAME_BYTES / PERMIT_BYTES),
+        }
     }
 }
 
