@@ -31,6 +31,7 @@ mod list_and_status;
 mod listing;
 mod mount;
 mod notify;
+mod opened_files;
 mod paper;
 mod procedure;
 mod progress;
