@@ -3,6 +3,7 @@
 //!
 //! Nothing here knows the format of what Sealift stores on a target.
 
+pub(crate) mod blake3_tree;
 pub mod cleanup;
 pub mod clock;
 pub mod command;

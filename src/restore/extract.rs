@@ -7,7 +7,6 @@
 //! disk, one rename puts it in place. A failure before that leaves the destination as it was.
 
 mod access_list;
-mod blake3_tree;
 mod content;
 mod databases;
 mod destination;

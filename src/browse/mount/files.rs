@@ -1,7 +1,7 @@
 //! Open files, and reading from them.
 //!
-//! Every byte that is returned was authenticated. A file that one read covers is compared with its
-//! BLAKE3 as well; of a larger one a read says nothing of the rest.
+//! Every byte that is returned was authenticated. Once all of a file was read through one handle, in
+//! whatever order, it is compared with its BLAKE3 as well; a part of it says nothing of the rest.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::snapshots::EnteredSnapshot;
+use crate::base::blake3_tree::Subtrees;
 use crate::base::error_chain::with_causes;
 use crate::base::ids::Hash;
 use crate::base::lock::lock;
@@ -40,9 +41,20 @@ pub(super) struct SealedFile {
     path: String,
     pub(super) content: ContentMap,
     blake3: Option<Hash>,
+    read_so_far: Mutex<ReadSoFar>,
     failed_at: Mutex<Option<Instant>>,
     pattern: Mutex<ReadPattern>,
     is_fetching_ahead: AtomicBool,
+}
+
+/// What was read of a file.
+enum ReadSoFar {
+    /// Not all of it.
+    Part(Subtrees),
+    /// All of it, and it is the file.
+    Proven,
+    /// All of it, and it is not what the index says.
+    Wrong,
 }
 
 /// How a file is read.
@@ -66,6 +78,7 @@ impl SealedFile {
         Self {
             snapshot,
             path,
+            read_so_far: Mutex::new(ReadSoFar::Part(Subtrees::of_pages(content.size()))),
             content,
             blake3,
             failed_at: Mutex::default(),
@@ -89,9 +102,48 @@ impl SealedFile {
         *lock(&self.failed_at) = Some(Instant::now());
     }
 
-    /// Reads the bytes `range`, which must be within the content. The error is a line for the
-    /// notes.
+    /// Reads the bytes `range`, which must be within the content, and compares the file with its
+    /// BLAKE3 if that was the last part of it. The error is a line for the notes.
     pub(super) async fn read(
+        &self,
+        reader: &RangeReader,
+        range: Range<u64>,
+    ) -> Result<Vec<u8>, String> {
+        let bytes = self.fetch(reader, range.clone()).await?;
+        match self.is_wrong(range.start, &bytes) {
+            false => Ok(bytes),
+            true => Err(format!(
+                "the content of {} is not what its index says: another target may have it",
+                self.name()
+            )),
+        }
+    }
+
+    /// Notes that `bytes`, which begin at `start`, were read. Returns whether the file is not what
+    /// the index says.
+    fn is_wrong(&self, start: u64, bytes: &[u8]) -> bool {
+        let Some(expected) = self.blake3 else {
+            return false;
+        };
+        let mut so_far = lock(&self.read_so_far);
+        if let ReadSoFar::Part(subtrees) = &mut *so_far {
+            let is_whole = start == 0 && bytes.len() as u64 == self.content.size();
+            let found = match is_whole {
+                true => Some(Hash::blake3(bytes)),
+                false => subtrees.take(start, bytes),
+            };
+            if let Some(found) = found {
+                *so_far = match found == expected {
+                    true => ReadSoFar::Proven,
+                    false => ReadSoFar::Wrong,
+                };
+            }
+        }
+        matches!(*so_far, ReadSoFar::Wrong)
+    }
+
+    /// Fetches the bytes `range`, which must be within the content; they are in memory then.
+    pub(super) async fn fetch(
         &self,
         reader: &RangeReader,
         range: Range<u64>,
@@ -107,13 +159,6 @@ impl SealedFile {
             let name = self.name();
             return Err(format!(
                 "cannot read {name}: {found} bytes instead of {wanted}"
-            ));
-        }
-        let is_whole = range == (0..self.content.size());
-        if is_whole && self.blake3.is_some_and(|hash| hash != Hash::blake3(&bytes)) {
-            return Err(format!(
-                "the content of {} is not what its index says: another target may have it",
-                self.name()
             ));
         }
         Ok(bytes)

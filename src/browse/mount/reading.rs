@@ -83,7 +83,7 @@ pub(super) fn fetch_ahead(state: &Arc<MountState>, file: &Arc<MountedFile>, rang
     tokio::spawn(async move {
         if let MountedFile::Sealed(sealed) = &*file {
             // A failure is reported by the read that needs these bytes.
-            let _ = sealed.read(&state.reader, ahead).await;
+            let _ = sealed.fetch(&state.reader, ahead).await;
             sealed.end_fetching_ahead();
         }
     });

@@ -3,7 +3,7 @@
 //! A file that is one run of one archive is created, hashed as its bytes arrive, and finished at
 //! once. Any other file is created beforehand at its size and filled in the order in which its
 //! pieces arrive; its hash is composed of the parts that were hashed on arrival
-//! ([`blake3_tree`](super::blake3_tree)). After its last piece a thread of
+//! ([`blake3_tree`](crate::base::blake3_tree)). After its last piece a thread of
 //! [`VerifyPool`](super::verify_pool::VerifyPool) finishes it. Holes are never written, so they
 //! stay holes.
 
@@ -17,11 +17,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{FallocateFlags, fallocate};
 
-use super::blake3_tree::{Passing, Subtrees};
 use super::databases;
 use super::early_flush::EarlyFlush;
 use super::metadata::{self, Problems, Restorer};
 use super::tree::{OpenParent, Tree};
+use crate::base::blake3_tree::{Passing, Subtrees};
 use crate::base::ids::Hash;
 use crate::base::openat::Dir;
 use crate::format::index::{DatabaseRecord, EntryList, EntryRef, EntryType, IndexHeader};

@@ -82,11 +82,16 @@ fn a_file_that_is_not_what_the_index_says_is_eio() {
     let mut repo = Repo::new();
     let tree = repo.path("tree");
     fs::create_dir(&tree).unwrap();
-    fs::write(tree.join("right"), noise(1, 50_000)).unwrap();
-    fs::write(tree.join("wrong"), noise(2, 50_000)).unwrap();
+    let sizes = [50_000, 500_001, 3 << 20];
+    for (n, size) in sizes.into_iter().enumerate() {
+        fs::write(tree.join(format!("right-{n}")), noise(1, size)).unwrap();
+        fs::write(tree.join(format!("wrong-{n}")), noise(2, size)).unwrap();
+    }
     repo.push_changed(&tree, |draft| {
-        let wrong = draft.entries.iter_mut().find(|one| one.path == b"wrong");
-        wrong.unwrap().blake3 = Some(Hash([1; 32]));
+        let mut entries = draft.entries.iter_mut();
+        while let Some(wrong) = entries.find(|one| one.path.starts_with(b"wrong")) {
+            wrong.blake3 = Some(Hash([1; 32]));
+        }
     });
     let mut command = Command::new(SEALIFT);
     command
@@ -95,15 +100,37 @@ fn a_file_that_is_not_what_the_index_says_is_eio() {
         .current_dir(repo.temp.path())
         .env("HOME", repo.temp.path());
     let mounting = Mounting::start(repo.temp.path(), command);
-    let read = |name: &str| fs::read(mounting.latest().join(name));
-    assert!(read("right").unwrap() == noise(1, 50_000));
-    let error = read("wrong").unwrap_err();
-    assert_eq!(error.raw_os_error(), Some(libc_errno("EIO")));
-    let said = mounting.said();
-    assert!(
-        said.contains("the content of wrong of ") && said.contains("its index"),
-        "{said}"
-    );
+    let open = |name: &str| fs::File::open(mounting.latest().join(name)).unwrap();
+    // From the end to the begin, in pieces, by one reader.
+    let backwards = |name: &str, size: usize| {
+        let (file, mut whole) = (open(name), vec![0; size]);
+        for at in (0..size).step_by(40_000).rev() {
+            let until = size.min(at + 40_000);
+            file.read_exact_at(&mut whole[at..until], at as u64)?;
+        }
+        Ok::<_, std::io::Error>(whole)
+    };
+    for (n, size) in sizes.into_iter().enumerate() {
+        let (right, wrong) = (format!("right-{n}"), format!("wrong-{n}"));
+        assert!(backwards(&right, size).unwrap() == noise(1, size));
+        assert!(fs::read(mounting.latest().join(&right)).unwrap() == noise(1, size));
+        let read = match n % 2 {
+            0 => fs::read(mounting.latest().join(&wrong)),
+            _ => backwards(&wrong, size),
+        };
+        let error = read.map(|_| wrong.as_str()).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc_errno("EIO")), "{wrong}");
+        let said = mounting.said();
+        let expected = format!("the content of {wrong} of ");
+        assert!(
+            said.contains(&expected) && said.contains("its index"),
+            "{said}"
+        );
+    }
+    // A part of a wrong file is what was sealed as this part.
+    let mut part = [0; 4096];
+    open("wrong-2").read_exact_at(&mut part, 8192).unwrap();
+    assert_eq!(part, noise(2, 3 << 20)[8192..12288]);
     mounting.unmount();
 }
 

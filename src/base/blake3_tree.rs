@@ -11,68 +11,124 @@ use blake3::hazmat::{
     ChainingValue, HasherExt as _, Mode, merge_subtrees_non_root, merge_subtrees_root,
 };
 
-use crate::base::ids::Hash;
+use super::ids::Hash;
 
 /// Bytes of a group: a power of two of BLAKE3's chunks.
 const GROUP_BYTES: u64 = 64 << 10;
+/// Bytes of a group of what arrives in runs of pages.
+const PAGE_BYTES: u64 = 4 << 10;
 
 /// The groups of one file whose values are known.
-pub(super) struct Subtrees {
+pub(crate) struct Subtrees {
     file_bytes: u64,
+    group_bytes: u64,
     /// By number. (A sparse file may be far larger than its content.)
     groups: HashMap<u64, ChainingValue>,
+    /// Number of the first group that is not merged.
+    next: u64,
+    /// The complete subtrees of the groups before `next`, the largest first.
+    complete: Vec<ChainingValue>,
 }
 
 impl Subtrees {
     /// Returns the state of a file of `file_bytes`, without any value.
-    pub(super) fn new(file_bytes: u64) -> Self {
+    pub(crate) fn new(file_bytes: u64) -> Self {
+        Self::with_groups(file_bytes, GROUP_BYTES)
+    }
+
+    /// Returns the state of a file of `file_bytes` whose bytes arrive in runs of pages, for
+    /// [`Self::take`].
+    pub(crate) fn of_pages(file_bytes: u64) -> Self {
+        Self::with_groups(file_bytes, PAGE_BYTES)
+    }
+
+    fn with_groups(file_bytes: u64, group_bytes: u64) -> Self {
         Self {
             file_bytes,
+            group_bytes,
             groups: HashMap::new(),
+            next: 0,
+            complete: Vec::new(),
         }
     }
 
     /// Sets the chaining value of a group.
-    pub(super) fn set(&mut self, group: u64, value: ChainingValue) {
+    pub(crate) fn set(&mut self, group: u64, value: ChainingValue) {
         self.groups.insert(group, value);
+    }
+
+    /// Takes bytes that are at `start` of the file: the groups that are whole in them. Returns the
+    /// hash of the file once every group was taken. A file of one group has none.
+    pub(crate) fn take(&mut self, start: u64, bytes: &[u8]) -> Option<Hash> {
+        if self.file_bytes <= self.group_bytes {
+            return None;
+        }
+        let end = start + bytes.len() as u64;
+        let mut at = start.next_multiple_of(self.group_bytes);
+        while at < self.file_bytes {
+            let until = (at + self.group_bytes).min(self.file_bytes);
+            if until > end {
+                break;
+            }
+            let group = at / self.group_bytes;
+            if group >= self.next {
+                let part = &bytes[(at - start) as usize..(until - start) as usize];
+                self.set(group, group_hasher(at).update(part).finalize_non_root());
+            }
+            at = until;
+        }
+        // Of what is read in order nothing is kept but some subtrees.
+        while let Some(value) = self.groups.remove(&self.next) {
+            self.merge(value);
+        }
+        let is_complete = self.next == self.file_bytes.div_ceil(self.group_bytes);
+        is_complete.then(|| self.root()).flatten()
+    }
+
+    /// Adds the value of group `next`.
+    fn merge(&mut self, value: ChainingValue) {
+        merge_down_to(self.next.count_ones() as usize, &mut self.complete);
+        self.complete.push(value);
+        self.next += 1;
+    }
+
+    /// Returns the hash of the file, all of whose groups, more than one, are merged.
+    fn root(&mut self) -> Option<Hash> {
+        merge_down_to(2, &mut self.complete);
+        let [left, right] = self.complete.as_slice() else {
+            return None;
+        };
+        let root = merge_subtrees_root(left, right, Mode::Hash);
+        Some(Hash(*root.as_bytes()))
     }
 
     /// Returns the hash of the whole file. `read` fills a buffer from an offset of the file; it is
     /// called for the groups without a value.
-    pub(super) fn finish(
-        self,
+    pub(crate) fn finish(
+        mut self,
         mut read: impl FnMut(&mut [u8], u64) -> io::Result<()>,
     ) -> io::Result<Hash> {
-        let mut buffer = vec![0; self.file_bytes.min(GROUP_BYTES) as usize];
-        if self.file_bytes <= GROUP_BYTES {
+        let mut buffer = vec![0; self.file_bytes.min(self.group_bytes) as usize];
+        if self.file_bytes <= self.group_bytes {
             read(&mut buffer, 0)?;
             return Ok(Hash::blake3(&buffer));
         }
-        // The complete subtrees on the left, the largest first.
-        let mut complete: Vec<ChainingValue> = Vec::new();
-        for group in 0..self.file_bytes.div_ceil(GROUP_BYTES) {
-            merge_down_to(group.count_ones() as usize, &mut complete);
-            let value = match self.groups.get(&group) {
-                Some(value) => *value,
+        while self.next < self.file_bytes.div_ceil(self.group_bytes) {
+            let value = match self.groups.remove(&self.next) {
+                Some(value) => value,
                 None => {
-                    let start = group * GROUP_BYTES;
-                    let end = end_of(start, self.file_bytes);
+                    let start = self.next * self.group_bytes;
+                    let end = (start + self.group_bytes).min(self.file_bytes);
                     let bytes = &mut buffer[..(end - start) as usize];
                     read(bytes, start)?;
                     group_hasher(start).update(bytes).finalize_non_root()
                 }
             };
-            complete.push(value);
+            self.merge(value);
         }
-        merge_down_to(2, &mut complete);
-        match complete.as_slice() {
-            [left, right] => {
-                let root = merge_subtrees_root(left, right, Mode::Hash);
-                Ok(Hash(*root.as_bytes()))
-            }
-            // More than one group leaves two subtrees.
-            _ => Err(io::Error::other("its parts do not make a whole")),
-        }
+        // More than one group leaves two subtrees.
+        let root = self.root();
+        root.ok_or_else(|| io::Error::other("its parts do not make a whole"))
     }
 }
 
@@ -94,7 +150,7 @@ fn group_hasher(start: u64) -> Hasher {
 /// Hashes the groups that arrive whole within a piece; the bytes of each piece arrive in order. One
 /// value serves one stream of pieces, and several may serve one file.
 #[derive(Default)]
-pub(super) struct Passing {
+pub(crate) struct Passing {
     /// The incomplete group of a piece, and the group's offset, by file and the piece's offset.
     under_way: HashMap<(u32, u64), (Hasher, u64)>,
 }
@@ -102,7 +158,7 @@ pub(super) struct Passing {
 impl Passing {
     /// Takes `bytes`, which begin `at` bytes into the piece from `start` to `end` of file number
     /// `file`. Calls `found` with each complete group and its value.
-    pub(super) fn take(
+    pub(crate) fn take(
         &mut self,
         file: u32,
         (start, end, file_bytes): (u64, u64, u64),
@@ -196,6 +252,16 @@ mod tests {
             };
             let hash = subtrees.finish(read).unwrap();
             prop_assert_eq!(hash, Hash::blake3(&content));
+            // So it is if runs of pages are taken in any order, and some twice.
+            const PAGE: usize = PAGE_BYTES as usize;
+            let mut subtrees = Subtrees::of_pages(size as u64);
+            let mut hashes = Vec::new();
+            for (start, end) in pieces.iter().chain(&pieces[..pieces.len() / 2]) {
+                let (from, to) = (start - start % PAGE, end.next_multiple_of(PAGE).min(size));
+                hashes.extend(subtrees.take(from as u64, &content[from..to]));
+            }
+            prop_assert_eq!(hashes.is_empty(), size <= PAGE);
+            prop_assert!(hashes.iter().all(|hash| *hash == Hash::blake3(&content)));
             // Only groups that no piece contained whole are read back.
             let most = 2 * GROUP_BYTES as usize * pieces.len();
             prop_assert!(size <= GROUP_BYTES as usize || read_bytes <= most);
