@@ -106,7 +106,7 @@ fn commands_that_look_write_only_ciphertext_and_known_signers() {
     ];
     let sort = "SELECT DISTINCT a FROM t ORDER BY a DESC";
     let file = "data/planted-name-0123";
-    // SQLite would sort so much in a file.
+    // SQLite would sort 200,000 rows in a file.
     let large = "SELECT a.a FROM t a, (SELECT a FROM t LIMIT 40) b ORDER BY 1 DESC LIMIT 9";
     let looks: [&[&str]; 8] = [
         &["find", "*planted*"],

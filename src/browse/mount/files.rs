@@ -1,7 +1,8 @@
 //! Open files, and reading from them.
 //!
-//! Every byte that is returned was authenticated. Once all of a file was read through one handle, in
-//! whatever order, it is compared with its BLAKE3 as well; a part of it says nothing of the rest.
+//! Every byte that is returned was authenticated. Once all of a file was read through one handle,
+//! in whatever order, it is compared with its BLAKE3 as well; a part of it says nothing of the
+//! rest.
 
 use std::collections::HashMap;
 use std::ops::Range;
