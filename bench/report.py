@@ -140,7 +140,7 @@ def comparison_block(result, dataset):
 def label(result, name):
     """The tool's name and the number in its version."""
     found = re.search(r"\d+(\.\d+)+", result["versions"].get(name, ""))
-    return escaped(name) if name in ("tar|zstd|age", "pipe, checked") or not found else f"{escaped(name)} {found[0]}"
+    return escaped(name) if name in ("tar|zstd|age", "checked pipe") or not found else f"{escaped(name)} {found[0]}"
 
 
 def escaped(name):
@@ -243,7 +243,7 @@ def verdicts(result, dataset):
         return median(result, dataset, "tar|zstd|age", step, figure), "the pipe"
 
     def checked_pipe(step, figure):
-        return median(result, dataset, "pipe, checked", step, figure), "the pipe with the same checks"
+        return median(result, dataset, "checked pipe", step, figure), "the pipe with the same checks"
 
     def peer(step, figure):
         return best(result, dataset, step, figure)
