@@ -145,7 +145,8 @@ fn gather(
     trust: &Trust,
 ) -> Result<Chain, ChainError> {
     let mut gathering = Gathering::new(host, trust);
-    candidates.into_iter().for_each(|one| gathering.take(one));
+    let checked = candidates.into_iter().map(|one| one.check(host));
+    checked.for_each(|one| gathering.take(one));
     gathering.finish()
 }
 

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use futures::{StreamExt as _, TryStreamExt as _};
 
 use crate::base::ids::{ARCHIVES, ArchiveId, Hash, HostName, MANIFESTS, ObjectKey};
+use crate::base::panics::{Panicked, caught_now};
 use crate::format::chain::{Chain, CheckedManifest, Gathering, UnverifiedManifest};
 use crate::format::manifest::{
     ArchiveRow, MAX_PAGE_BYTES, MAX_SIGNATURE_BYTES, MAX_SMALL_OBJECT_BYTES, Manifest,
@@ -230,11 +231,16 @@ impl HostFolder {
         }))
     }
 
-    /// Checks a manifest on a thread of its own: of hundreds that takes longer than to read them.
+    /// Checks a manifest on a thread of its own: it takes longer to check hundreds than to read
+    /// them.
     async fn checked(&self, candidate: UnverifiedManifest) -> CheckedManifest {
-        let host = self.host.clone();
-        let task = tokio::task::spawn_blocking(move || candidate.check(&host)).await;
-        task.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+        let (host, name) = (self.host.clone(), candidate.name.clone());
+        let check = move || caught_now(|| candidate.check(&host));
+        let checked = tokio::task::spawn_blocking(check).await;
+        let checked = checked.unwrap_or_else(|error| Err(Panicked::of_task(error)));
+        checked.unwrap_or_else(|panicked| {
+            CheckedManifest::refused(name, format!("it could not be checked: {panicked}"))
+        })
     }
 
     /// Returns whether an object that is not empty is there.
@@ -281,7 +287,7 @@ impl HostFolder {
         let mut gathering = Gathering::new(&self.host, trust);
         while let Some(checked) = candidates.try_next().await? {
             let checked = checked.into_iter();
-            checked.for_each(|one| gathering.take_checked(one));
+            checked.for_each(|one| gathering.take(one));
         }
         let mut chain = gathering.finish()?;
         self.check_history(&mut chain).await?;

@@ -156,7 +156,11 @@ impl Paper<'_> {
             .places
             .first()
             .map_or("URL".into(), |place| shell_word(place));
-        let signer = self.signers.first().map_or("SIGNER", String::as_str);
+        // Of several, the reader chooses: some may be those of other hosts.
+        let signer = match self.signers {
+            [signer] => signer,
+            _ => "SIGNER",
+        };
         html! {
             h2 { "To restore" }
             ol {

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::files::files;
 use crate::support::host::Host;
+use crate::support::strace::{traced, written};
 use crate::support::tree::{make_tree, noise};
 use crate::support::{is_long, is_root_for};
 
@@ -371,8 +372,10 @@ fn nothing_decrypted_is_written_anywhere() {
     let temp = host.path("temp");
     fs::create_dir(&temp).unwrap();
     let words = ["--from", "repo", "--signer", &host.signer.clone()];
+    let trace = host.path("trace");
     let mounting = Mounting::by(&host, &words, |command| {
         command.env("TMPDIR", &temp);
+        *command = traced(command, &trace);
     });
     let read = fs::read_to_string(mounting.latest().join("data/planted-name-0123")).unwrap();
     assert_eq!(read, text);
@@ -393,6 +396,22 @@ fn nothing_decrypted_is_written_anywhere() {
     }
     assert!(looked_at > 5);
     mounting.unmount();
+    let calls = fs::read_to_string(&trace).unwrap();
+    assert!(calls.contains("/dev/fuse"), "{calls}");
+    let known = [
+        host.path(".cache/sealift"),
+        host.path(".config/sealift"),
+        PathBuf::from("/dev"),
+        // How far the kernel reads ahead of programs.
+        PathBuf::from("/sys/class/bdi"),
+    ];
+    let mut opened = 0;
+    for path in written(&calls, host.temp.path()) {
+        let is_known = known.iter().any(|dir| path.starts_with(dir));
+        assert!(is_known, "the mount opens {}", path.display());
+        opened += 1;
+    }
+    assert!(opened > 1, "{calls}");
 }
 
 /// The files below `dir`, without those below `other`.

@@ -232,6 +232,46 @@ fn the_paper_of_an_encrypted_identity_keeps_it_encrypted() {
     assert!(decrypted.contains(shown.trim()), "{shown}");
 }
 
+/// Of several signers, some may be those of other hosts: the page names all of them, and lets its reader choose.
+#[test]
+fn a_paper_of_several_signers_lets_its_reader_choose() {
+    let host = Host::new();
+    let key = |name: &str| {
+        let signer = sealift::format::signature::Signer::generate(name).unwrap();
+        signer.save(&host.path(name)).unwrap();
+        fs::read_to_string(host.path(&format!("{name}.pub"))).unwrap()
+    };
+    let (first, second) = (key("first"), key("second"));
+    let write = |text: String| fs::write(host.path("allowed"), text).unwrap();
+    write(format!(
+        "a {first}b namespaces=\"sealift-manifest\" {second}not a line\n"
+    ));
+    let words = [
+        "key",
+        "paper",
+        "--identity",
+        "key.txt",
+        "--output",
+        "p.html",
+    ];
+    let of = ["--signer", "allowed"];
+    let output = host.run(&[&words[..], &of].concat());
+    let (_, err) = crate::support::host::texts(&output);
+    assert!(output.status.success() && err.contains("line 3"), "{err}");
+    let page = fs::read_to_string(host.path("p.html")).unwrap();
+    assert_eq!(page.matches("<code>SHA256:").count(), 2, "{page}");
+    assert!(page.contains("--signer SIGNER</code>"), "{page}");
+    // A key for receipts signs no snapshot.
+    write(format!("a namespaces=\"sealift-receipt\" {first}"));
+    fs::remove_file(host.path("p.html")).unwrap();
+    let (_, err) = host.exits(&[&words[..], &of].concat(), 2);
+    assert!(
+        err.contains("allowed names no key") && err.contains("signer.pub"),
+        "{err}"
+    );
+    assert!(!host.path("p.html").exists());
+}
+
 #[test]
 fn a_public_paper_has_no_identity() {
     let host = Host::new();

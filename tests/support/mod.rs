@@ -26,6 +26,7 @@ pub mod s3;
 pub mod service;
 pub mod slow_link;
 pub mod small_disk;
+pub mod strace;
 pub mod tree;
 pub mod turns;
 pub mod watched_target;

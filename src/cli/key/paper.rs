@@ -9,11 +9,11 @@ use zeroize::Zeroizing;
 use super::super::Context;
 use super::super::failure::{Failure, Outcome};
 use super::super::output;
+use super::super::target_args::trust_of;
 use super::prompt;
 use crate::base::clock;
 use crate::base::ids::Hash;
 use crate::base::ownership::{open_regular, read_text};
-use crate::format::signature::Trust;
 use crate::jobs::init::write_new_file;
 use crate::jobs::paper::{Paper, PaperSecret};
 use crate::jobs::recovery_files::RECOVER_PY;
@@ -115,14 +115,16 @@ pub(super) fn run(context: &Context, args: &PaperArgs) -> Result<Outcome, Failur
     Ok(Outcome::Complete)
 }
 
-/// Returns the fingerprints that a value of `--signer` names: what the page says is typed, and its
-/// files are elsewhere.
+/// Returns the fingerprints that a value of `--signer` names: the reader of the page types them,
+/// and does not have the files of this machine.
 fn fingerprints(signer: &str) -> Result<Vec<String>, Failure> {
-    let found = Trust::parse(signer).map_err(Failure::usage)?.fingerprints();
+    let found = trust_of(signer)?.fingerprints();
     match found.is_empty() {
         false => Ok(found),
-        true => Err(Failure::usage(format!(
-            "{signer} names no key that may sign snapshots"
-        ))),
+        true => Err(
+            Failure::usage(format!("{signer} names no key that may sign snapshots")).hint(
+                "give the fingerprint that `init` printed, SHA256:..., or the host's signer.pub",
+            ),
+        ),
     }
 }

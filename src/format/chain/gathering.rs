@@ -18,6 +18,16 @@ pub struct CheckedManifest {
     content: Result<(Manifest, PublicKey), String>,
 }
 
+impl CheckedManifest {
+    /// Returns a manifest that is refused because of `reason`.
+    pub fn refused(name: ManifestName, reason: String) -> Self {
+        Self {
+            name,
+            content: Err(reason),
+        }
+    }
+}
+
 /// A chain in the making. Only believed manifests stay in memory, however many others an attacker
 /// put beside them.
 pub struct Gathering<'a> {
@@ -53,15 +63,9 @@ impl<'a> Gathering<'a> {
         }
     }
 
-    /// Takes the next manifest; callers pass them in the order of their names, since the
-    /// `next_signer` of a believed one is trusted from there on.
-    pub fn take(&mut self, candidate: UnverifiedManifest) {
-        self.take_checked(candidate.check(self.host));
-    }
-
-    /// Takes the next manifest, which was checked for this host; callers pass them in the order of
-    /// their names.
-    pub fn take_checked(&mut self, checked: CheckedManifest) {
+    /// Takes the next manifest, which was checked for this host. Callers pass them in the order of
+    /// their names, since the `next_signer` of a believed one is trusted from there on.
+    pub fn take(&mut self, checked: CheckedManifest) {
         self.count += 1;
         match checked.content {
             Ok((manifest, key)) => match self.is_trusted(&key) {

@@ -65,6 +65,7 @@ impl FrameLoader {
     ) -> Self {
         // A frame in the making takes about twice its content.
         let at_once = (memory_bytes / (4 * FRAME_BYTES)).clamp(1, MOST_AT_ONCE);
+        let most_permits = (at_once * FRAME_BYTES / PERMIT_BYTES) as u32;
         Self {
             ciphertext: Arc::new(ciphertext),
             identities,
@@ -73,8 +74,8 @@ impl FrameLoader {
                 flights: HashMap::new(),
                 openings: HashMap::new(),
             }),
-            permits: Semaphore::new((at_once * FRAME_BYTES / PERMIT_BYTES) as usize),
-            most_permits: (at_once * FRAME_BYTES / PERMIT_BYTES) as u32,
+            permits: Semaphore::new(most_permits as usize),
+            most_permits,
             may_load_ahead: at_once > u64::from(AHEAD),
         }
     }
