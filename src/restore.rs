@@ -14,6 +14,7 @@ mod extract;
 mod fetch;
 mod fetch_parts;
 mod index_buffer;
+mod index_search;
 pub mod open;
 mod pack_restored;
 mod plan;
@@ -40,10 +41,10 @@ use crate::format::signature::Trust;
 use crate::repository::HostFolder;
 use cold_storage::NeededArchives;
 use extract::{Destination, Extracted, Extraction};
-use fetch_parts::fetch_parts;
+use fetch_parts::{fetch_parts, parts_reader};
 use open::Identities;
 use plan::{ArchiveJob, Contents};
-use read_index::fetch_index;
+use read_index::{fetch_entries, fetch_index};
 use split_jobs::{SplitJobs, planned_bytes};
 use wrong_identity::NeededRecipients;
 
@@ -54,15 +55,13 @@ pub use error::RestoreError;
 pub use extract::{Aspect, DestinationError, ExtractError, NotKept, Resumed, StagingError, resume};
 pub(crate) use extract::{UnpackError, Unpacked, mode_without, read_record, unpack};
 pub use fetch::{ArchiveError, Damaged};
+pub use index_search::WantedPaths;
 pub(crate) use pack_restored::{PackRestoredError, pack_restored, written_bytes};
 pub use plan::{DatabaseCheck, PlanError, RestoreRequest};
 pub use range_reader::{RangeError, RangeReader, RangeReaderOptions};
-pub use read_index::{read_header, read_index, read_index_by};
+pub use read_index::{read_entries_by, read_header, read_index};
 pub use report::RestoreReport;
 pub use wrong_identity::WrongIdentity;
-
-/// Most memory for decrypted frames of archives of which only parts are fetched.
-const PARTS_MEMORY_BYTES: u64 = 64 << 20;
 
 /// A restore that is decided and has not begun.
 pub struct RestorePlan {
@@ -194,10 +193,20 @@ async fn plan_to(
     }
     let snapshot = plan::choose(&chain, request)?;
     let table = folder.table(&snapshot.manifest).await.map_err(unreadable)?;
-    // Decrypted data stays on the file system that the restore will fill.
-    let near = Some(destination.near());
-    let (index, index_bytes) =
-        fetch_index(folder, &snapshot.manifest, &table, &identities, near).await?;
+    let manifest = &snapshot.manifest;
+    let wanted = WantedPaths::trees(&request.paths);
+    let (found, mut index_bytes) =
+        fetch_entries(folder, manifest, &table, &identities, &wanted).await?;
+    let index = match found {
+        Some(index) => index,
+        None => {
+            // Decrypted data stays on the file system that the restore will fill.
+            let near = Some(destination.near());
+            let whole = fetch_index(folder, manifest, &table, &identities, near).await?;
+            index_bytes = index_bytes.saturating_add(whole.1);
+            whole.0
+        }
+    };
     let contents = plan::contents(index, &table, &request.paths)?;
     Ok(RestorePlan {
         snapshot: snapshot.manifest.name().to_string(),
@@ -328,13 +337,7 @@ impl ArchiveSource<'_> {
         let sink = || extraction.sink();
         let split = SplitJobs::of(jobs, self.folder.target.has_ranges());
         let whole_bytes = plan::fetch_bytes(&split.whole);
-        let options = RangeReaderOptions {
-            cache_dir: None,
-            cache_bytes: 0,
-            memory_bytes: PARTS_MEMORY_BYTES,
-        };
-        let identities = Arc::clone(self.identities);
-        let reader = RangeReader::new(self.folder.clone(), identities, options);
+        let reader = parts_reader(self.folder, self.identities);
         let parts = fetch_parts(&reader, split.parts, &**self.progress, &sink);
         let whole = fetch::fetch(
             self.folder,

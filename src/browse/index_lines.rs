@@ -8,12 +8,11 @@
 
 use std::borrow::Cow;
 
-use base64::Engine as _;
-use memchr::{memchr, memchr2, memmem};
+use memchr::{memchr, memmem};
 
 use super::query::FindQuery;
 use super::versions::FileVersion;
-use crate::format::index::Entry;
+use crate::format::index::{Entry, path_of_line};
 
 /// Longest part of a line that is kept, in bytes. Only attributes and names could be longer.
 const MOST_KEPT: usize = 16 << 20;
@@ -130,7 +129,7 @@ pub(super) fn wanted(query: &FindQuery, line: &[u8]) -> Result<Option<FileVersio
     if line.starts_with(b"{\"archive\":") || query.is_empty() {
         return Ok(None);
     }
-    if let Some(path) = path_of(line)?
+    if let Some(path) = path_of_line(line)?
         && !query.matches_path(&path)
     {
         return Ok(None);
@@ -138,32 +137,6 @@ pub(super) fn wanted(query: &FindQuery, line: &[u8]) -> Result<Option<FileVersio
     let entry = Entry::from_bare_line(&without_extents(line))?;
     let is_wanted = query.matches_path(&entry.path) && query.takes(&entry);
     Ok(is_wanted.then(|| entry.into()))
-}
-
-/// Returns the path of a line that begins with it, as canonical ones do; else `None`.
-fn path_of(line: &[u8]) -> Result<Option<Cow<'_, [u8]>>, String> {
-    const TEXT: &[u8] = b"{\"path\":\"";
-    const BASE64: &[u8] = b"{\"path_b64\":\"";
-    if let Some(rest) = line.strip_prefix(TEXT) {
-        return match memchr2(b'"', b'\\', rest) {
-            Some(end) if rest[end] == b'"' => Ok(Some(Cow::Borrowed(&rest[..end]))),
-            // Its value ends where the parser says.
-            _ => {
-                let mut values = serde_json::Deserializer::from_slice(&line[TEXT.len() - 1..])
-                    .into_iter::<String>();
-                let text = values.next().ok_or("a path without an end")?;
-                let text = text.map_err(|error| error.to_string())?;
-                Ok(Some(Cow::Owned(text.into_bytes())))
-            }
-        };
-    }
-    let Some(rest) = line.strip_prefix(BASE64) else {
-        return Ok(None);
-    };
-    let end = memchr2(b'"', b'\\', rest).filter(|end| rest[*end] == b'"');
-    let text = &rest[..end.ok_or("a path without an end")?];
-    let path = base64::engine::general_purpose::STANDARD.decode(text);
-    Ok(Some(Cow::Owned(path.map_err(|error| error.to_string())?)))
 }
 
 /// Returns where an extent that is not the first of its file begins in a part of a line. The last

@@ -23,7 +23,7 @@ use crate::config::parse_size;
 use crate::format::index::{EntryList, EntryType};
 use crate::jobs::context::{FrontEnd as _, runtime};
 use crate::jobs::wrong_key;
-use crate::restore::{self, RangeReader, open::Identities};
+use crate::restore::{self, RangeReader, WantedPaths, open::Identities};
 
 #[derive(Debug, Args)]
 pub(super) struct CatArgs {
@@ -68,7 +68,15 @@ pub(super) fn run(context: &Context, args: &CatArgs) -> Result<Outcome, Failure>
         let table = folder.table(&snapshot.manifest).await?;
         let reader = RangeReader::new(folder.clone(), identities, options);
         context.stage(Stage::Reading, Some(folder.target.label()));
-        let index = restore::read_index_by(&reader, &snapshot.manifest, &table).await;
+        let wanted = WantedPaths {
+            required: args
+                .paths
+                .iter()
+                .map(|path| choose::snapshot_path(path))
+                .collect(),
+            ..WantedPaths::default()
+        };
+        let index = restore::read_entries_by(&reader, &snapshot.manifest, &table, &wanted).await;
         let (_, entries) = index.map_err(|error| match wrong_key::next_step(&error) {
             Some(next) => Failure::from(error).hint(next),
             None => error.into(),

@@ -30,7 +30,7 @@ use crate::jobs::{local_snapshots, wrong_key};
 use crate::producer;
 use crate::repository::HostFolder;
 use crate::restore::open::Identities;
-use crate::restore::{self, RangeReader};
+use crate::restore::{self, RangeReader, WantedPaths};
 use crate::storage::Allowance;
 use print::Format;
 
@@ -103,6 +103,8 @@ fn sealed(
     let identities = Arc::new(Identities::load(&args.identity, &prompt())?);
     let options = args.cache.options(context)?;
     let allowance = Allowance::unlimited();
+    let wanted = choose::snapshot_path(&args.path);
+    let sidecars = [&b"-wal"[..], b"-journal"].map(|suffix| [&wanted[..], suffix].concat());
     let runtime = runtime()?;
     let (reader, table, entries) = runtime.block_on(async {
         let remote = args.remote.open(context).await?;
@@ -116,14 +118,18 @@ fn sealed(
         };
         let reader = RangeReader::new(limited, Arc::clone(&identities), options);
         context.stage(Stage::Reading, Some(folder.target.label()));
-        let index = restore::read_index_by(&reader, &snapshot.manifest, &table).await;
+        let paths = WantedPaths {
+            required: vec![wanted.clone()],
+            optional: sidecars.to_vec(),
+            with_trees: false,
+        };
+        let index = restore::read_entries_by(&reader, &snapshot.manifest, &table, &paths).await;
         let (_, entries) = index.map_err(|error| match wrong_key::next_step(&error) {
             Some(next) => Failure::from(error).hint(next),
             None => error.into(),
         })?;
         Ok::<_, Failure>((reader, table, entries))
     })?;
-    let wanted = choose::snapshot_path(&args.path);
     let source = cat::source_of(&entries, &wanted)?;
     if entries.find(&wanted).is_some_and(|entry| entry.torn) {
         context.warn(&format!(
@@ -131,10 +137,9 @@ fn sealed(
             printable(&wanted)
         ));
     }
-    for sidecar in [&b"-wal"[..], b"-journal"] {
-        let path = [&wanted[..], sidecar].concat();
-        if entries.find(&path).is_some_and(|beside| beside.size > 0) {
-            return Err(has_sidecar(args, &path));
+    for path in &sidecars {
+        if entries.find(path).is_some_and(|beside| beside.size > 0) {
+            return Err(has_sidecar(args, path));
         }
     }
     allowance.limit_from_now(args.max_fetch);

@@ -21,6 +21,8 @@ pub use entries::{EntryList, EntryRef};
 pub use entry::{Entry, EntryType, has_wide_time, is_wide_time, parent_path};
 pub use error::IndexError;
 pub use header::{ArchiveStream, DatabaseRecord, IndexHeader, SourceRecord, ValidationRecord};
+pub(crate) use line::path_of_line;
 pub(in crate::format) use line::{name_bytes, name_text};
 pub use open_dirs::OpenDirs;
+pub(crate) use reader::check_extents;
 pub use reader::{IndexReader, MAX_TAR_BYTES};

@@ -53,7 +53,7 @@ pub(super) fn seal(
             mtime_s: request.snapshot.stamp.time().timestamp(),
             ..TarMember::default()
         },
-        texture: Texture::Other,
+        texture: Texture::Lines,
     };
     let mut writer = IndexWriter {
         runs: Runs::new(archives, ArchiveKind::Index, &member),

@@ -6,21 +6,36 @@
 
 use std::io;
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use futures::StreamExt as _;
 
 use super::fetch::{ArchiveError, Damaged, Sink};
+use super::open::Identities;
 use super::plan::{ArchiveJob, Piece};
-use super::range_reader::{RangeError, RangeReader};
+use super::range_reader::{RangeError, RangeReader, RangeReaderOptions};
 use crate::base::progress::{Progress, ProgressEvent};
+use crate::repository::HostFolder;
 use crate::storage::{ErrorKind, TargetError};
 
 /// Bytes of content that are read at a time.
 const WINDOW_BYTES: u64 = 16 << 20;
+/// Most memory for decrypted frames.
+const MEMORY_BYTES: u64 = 64 << 20;
 /// Archives that are read at a time.
 const PARALLEL_ARCHIVES: usize = 4;
+
+/// Returns a reader of parts of the archives in `folder`. It keeps nothing on disk.
+pub(super) fn parts_reader(folder: &HostFolder, identities: &Arc<Identities>) -> RangeReader {
+    let options = RangeReaderOptions {
+        cache_dir: None,
+        cache_bytes: 0,
+        memory_bytes: MEMORY_BYTES,
+    };
+    RangeReader::new(folder.clone(), Arc::clone(identities), options)
+}
 
 /// Reads the pieces of all `jobs`. Returns the archives that failed. `sink` makes one sink for each
 /// archive.
@@ -98,7 +113,8 @@ fn batches(pieces: &[(Piece, Range<u64>)]) -> Vec<&[(Piece, Range<u64>)]> {
     batches
 }
 
-fn archive_error(error: RangeError, job: &ArchiveJob) -> ArchiveError {
+/// Returns the failure of `job` that `error` means.
+pub(super) fn archive_error(error: RangeError, job: &ArchiveJob) -> ArchiveError {
     match error {
         RangeError::Archive { source, .. } => source.again(),
         RangeError::Frozen(frozen) => {

@@ -18,6 +18,7 @@ mod frame_cache;
 mod frame_run;
 mod load;
 mod opened;
+mod recent_parts;
 mod sequential;
 mod whole_files;
 
@@ -138,6 +139,14 @@ impl RangeReader {
         let tar = range.start..range.start + bytes;
         let piece = ContentPiece { row, tar, at: 0 };
         Ok(self.read_pieces(&[piece], bytes).await?.into())
+    }
+
+    /// Returns where the frames of an archive begin in its tar stream. Empty: it has no table of
+    /// them.
+    pub(super) async fn frame_begins(&self, row: &ArchiveRow) -> Result<Vec<u64>, RangeError> {
+        let opened = self.loader.open(row).await?;
+        let frames = opened.table().unwrap_or_default();
+        Ok(frames.iter().map(|frame| frame.content.start).collect())
     }
 
     /// Reads several ranges of an archive's tar stream, as [`Self::read_archive`] does. Frames that

@@ -1,4 +1,4 @@
-//! Fetches, verifies and parses the index of a snapshot.
+//! Fetches, verifies and parses the index of a snapshot, or the entries of it that are needed.
 
 use std::io::BufRead;
 use std::sync::Arc;
@@ -6,11 +6,12 @@ use std::sync::Arc;
 use super::cold_storage::NeededArchives;
 use super::error::RestoreError;
 use super::fetch::{self, Damaged};
-use super::fetch_parts::fetch_parts;
+use super::fetch_parts::{archive_error, fetch_parts, parts_reader};
 use super::index_buffer::IndexBuffer;
+use super::index_search::{self, NotFound, SealedIndex, WantedPaths};
 use super::open::Identities;
 use super::plan::{self, ArchiveJob, Index};
-use super::range_reader::RangeReader;
+use super::range_reader::{RangeError, RangeReader};
 use super::wrong_identity::NeededRecipients;
 use super::{Progress, Silent, blocking};
 use crate::base::ids::{Hash, HostName, Stamp};
@@ -34,14 +35,22 @@ pub async fn read_index(
     Ok((index.header, index.entries))
 }
 
-/// Reads a snapshot's index as [`read_index`] does, but through `reader`, so that what it fetched
-/// before is not fetched again.
-pub async fn read_index_by(
+/// Reads the entries of `wanted`, and maybe others, through `reader`, so that what it fetched before
+/// is not fetched again. Reads the whole index if there is no clearly shorter way, or if something
+/// is wrong: then its error or its list of paths explains what.
+pub async fn read_entries_by(
     reader: &RangeReader,
     manifest: &Manifest,
     table: &ArchiveTable,
+    wanted: &WantedPaths,
 ) -> Result<(IndexHeader, EntryList), RestoreError> {
     let jobs = index_jobs(manifest, table)?;
+    if reader.folder().target.has_ranges()
+        && wanted.suit(&jobs)
+        && let Some(index) = search_by(reader, manifest, table, &jobs, wanted).await?
+    {
+        return Ok((index.header, index.entries));
+    }
     let (stamp, reference) = (manifest.core.stamp, &manifest.core.index);
     let buffer = IndexBuffer::new(reference.bytes, None);
     let buffer = buffer.map_err(|source| RestoreError::KeepIndex { stamp, source })?;
@@ -57,15 +66,93 @@ pub async fn read_index_by(
     Ok((index.header, index.entries))
 }
 
-/// Fetches and verifies a snapshot's index as [`read_index`] does, and parses its header only.
+/// Searches the index for the entries of `wanted`. `None`: the whole index must be read.
+async fn search_by(
+    reader: &RangeReader,
+    manifest: &Manifest,
+    table: &ArchiveTable,
+    jobs: &[ArchiveJob],
+    wanted: &WantedPaths,
+) -> Result<Option<Index>, RestoreError> {
+    let source = SealedIndex::new(reader, table, &manifest.core.index);
+    let found = index_search::search(&source, wanted).await;
+    let Some(index) = searched(found, reader, manifest, table, jobs).await? else {
+        return Ok(None);
+    };
+    let expected = ExpectedIndex::of(manifest);
+    plan::check_header(&index.header, &expected.host, expected.stamp)?;
+    expected.check_times(&index.entries)?;
+    Ok(Some(index))
+}
+
+/// Returns what a search found; `None`: the whole index must be read.
+async fn searched<T>(
+    found: Result<T, NotFound>,
+    reader: &RangeReader,
+    manifest: &Manifest,
+    table: &ArchiveTable,
+    jobs: &[ArchiveJob],
+) -> Result<Option<T>, RestoreError> {
+    let error = match found {
+        Ok(found) => return Ok(Some(found)),
+        Err(NotFound::ReadWhole) => return Ok(None),
+        Err(NotFound::Range(error)) => error,
+    };
+    let job = match &error {
+        RangeError::Archive { archive, .. } => jobs.iter().find(|job| job.row.id == *archive),
+        RangeError::Frozen(_) => jobs.first(),
+        RangeError::NotInTable(_) => None,
+    };
+    // The jobs have every archive of the index.
+    let Some(job) = job else { return Ok(None) };
+    let damaged = Damaged::of_job(job, archive_error(error, job));
+    if damaged.is_frozen() {
+        let needed = NeededArchives::by(jobs);
+        return Err(RestoreError::Frozen(needed.frozen(reader.folder()).await));
+    }
+    let recipients = NeededRecipients::of(jobs, &table.sets);
+    let stamp = manifest.core.stamp;
+    require_read(vec![damaged], &recipients, stamp, reader.identities())?;
+    Ok(None)
+}
+
+/// Reads the header of a snapshot's index: of a large index no more than that takes.
 pub async fn read_header(
     folder: &HostFolder,
     manifest: &Manifest,
     table: &ArchiveTable,
     identities: &Arc<Identities>,
 ) -> Result<IndexHeader, RestoreError> {
+    let jobs = index_jobs(manifest, table)?;
+    if folder.target.has_ranges() && index_search::is_large(&jobs) {
+        let reader = parts_reader(folder, identities);
+        let source = SealedIndex::new(&reader, table, &manifest.core.index);
+        let found = index_search::header(&source).await;
+        if let Some(header) = searched(found, &reader, manifest, table, &jobs).await? {
+            plan::check_header(&header, &manifest.core.host, manifest.core.stamp)?;
+            return Ok(header);
+        }
+    }
     let (buffer, expected, _) = fetch_lines(folder, manifest, table, identities, None).await?;
     blocking(move || Ok(parse_header(buffer, &expected)?.header)).await?
+}
+
+/// Returns the entries of `wanted`, maybe with others, and the ciphertext bytes that were fetched
+/// for them. `None`: they cannot be had without the whole index.
+pub(super) async fn fetch_entries(
+    folder: &HostFolder,
+    manifest: &Manifest,
+    table: &ArchiveTable,
+    identities: &Arc<Identities>,
+    wanted: &WantedPaths,
+) -> Result<(Option<Index>, u64), RestoreError> {
+    let jobs = index_jobs(manifest, table)?;
+    if !folder.target.has_ranges() || !wanted.suit(&jobs) {
+        return Ok((None, 0));
+    }
+    let reader = parts_reader(folder, identities);
+    let index = search_by(&reader, manifest, table, &jobs, wanted).await?;
+    Ok((index, reader.fetched_bytes()))
 }
 
 /// Returns the index and the ciphertext bytes that were fetched for it. A large index is in a file
@@ -164,6 +251,17 @@ impl ExpectedIndex {
             may_have_wide_times: core.requires.iter().any(|one| one == WIDE_TIMES),
         }
     }
+
+    /// Checks that the manifest says so if a time is beyond 64 bits.
+    fn check_times(&self, entries: &EntryList) -> Result<(), RestoreError> {
+        match entries.has_wide_times() && !self.may_have_wide_times {
+            false => Ok(()),
+            true => Err(RestoreError::Index {
+                stamp: self.stamp,
+                what: "a time is beyond 64 bits, and its manifest does not say so".to_owned(),
+            }),
+        }
+    }
 }
 
 /// Parses the header of the index in `buffer`, if that is the one that the manifest names.
@@ -190,12 +288,7 @@ fn parse(buffer: IndexBuffer, expected: &ExpectedIndex) -> Result<Index, Restore
     let mut reader = parse_header(buffer, expected)?;
     let entries = reader.read_rest();
     let entries = entries.map_err(|source| RestoreError::IndexContent { stamp, source })?;
-    if entries.has_wide_times() && !expected.may_have_wide_times {
-        return Err(RestoreError::Index {
-            stamp,
-            what: "a time is beyond 64 bits, and its manifest does not say so".to_owned(),
-        });
-    }
+    expected.check_times(&entries)?;
     Ok(Index {
         entries,
         header: reader.header,

@@ -5,7 +5,7 @@ use super::plan::{ArchiveJob, Piece};
 /// Bytes of content in a frame.
 const FRAME_BYTES: u64 = 8 << 20;
 /// What is fetched beside the frames: the ends of the archive.
-const ENDS_BYTES: u64 = 132 << 10;
+const ENDS_BYTES: u64 = 72 << 10;
 /// What is fetched of each frame beside what is needed.
 const SLACK_BYTES: u64 = 160 << 10;
 /// A smaller archive is fetched whole.

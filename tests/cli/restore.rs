@@ -3,6 +3,7 @@
 mod cold_storage;
 mod destinations;
 mod extreme_times;
+mod few_bytes;
 mod identities;
 pub mod keys;
 mod record;

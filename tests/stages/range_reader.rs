@@ -256,7 +256,7 @@ fn what_is_fetched_follows_what_is_needed() {
     // Eight frames of 1 MiB of noise.
     let frames: Vec<(u64, usize)> = (1..9).map(|seed| (seed, 1 << 20)).collect();
     let scene = Scene::new(&frames, Table::Right);
-    let ends = (128 << 10) + (4 << 10);
+    let ends = (68 << 10) + (4 << 10);
     let cost = |ranges: &[std::ops::Range<u64>]| {
         let before = scene.target.requests().len();
         let reader = scene.reader(memory_only());

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use base64::Engine as _;
+use memchr::memchr2;
 use serde::{Deserialize, Serialize};
 
 use super::entry::{Entry, EntryType};
@@ -112,6 +113,32 @@ fn join_text(
             .map_err(|e| e.to_string()),
         (None, None) => Ok(None),
     }
+}
+
+/// Returns the path of a line that begins with it, as canonical ones do; else `None`.
+pub(crate) fn path_of_line(line: &[u8]) -> Result<Option<Cow<'_, [u8]>>, String> {
+    const TEXT: &[u8] = b"{\"path\":\"";
+    const RAW: &[u8] = b"{\"path_b64\":\"";
+    if let Some(rest) = line.strip_prefix(TEXT) {
+        return match memchr2(b'"', b'\\', rest) {
+            Some(end) if rest[end] == b'"' => Ok(Some(Cow::Borrowed(&rest[..end]))),
+            // Its value ends where the parser says.
+            _ => {
+                let mut values = serde_json::Deserializer::from_slice(&line[TEXT.len() - 1..])
+                    .into_iter::<String>();
+                let text = values.next().ok_or("a path without an end")?;
+                let text = text.map_err(|error| error.to_string())?;
+                Ok(Some(Cow::Owned(text.into_bytes())))
+            }
+        };
+    }
+    let Some(rest) = line.strip_prefix(RAW) else {
+        return Ok(None);
+    };
+    let end = memchr2(b'"', b'\\', rest).filter(|end| rest[*end] == b'"');
+    let text = &rest[..end.ok_or("a path without an end")?];
+    let path = BASE64.decode(text);
+    Ok(Some(Cow::Owned(path.map_err(|error| error.to_string())?)))
 }
 
 impl Entry {

@@ -88,7 +88,7 @@ impl<R: BufRead> IndexReader<R> {
     /// Checks that `entry` may be the next one.
     pub(super) fn accept(&mut self, entry: &Entry) -> Result<(), String> {
         self.check_order(entry)?;
-        self.check_extents(entry)?;
+        check_extents(entry, &self.archives)?;
         self.entries_read += 1;
         Ok(())
     }
@@ -122,20 +122,6 @@ impl<R: BufRead> IndexReader<R> {
         self.last_path.clone_from(&entry.path);
         Ok(())
     }
-
-    fn check_extents(&self, entry: &Entry) -> Result<(), String> {
-        for extent in &entry.extents {
-            let Some(id) = extent.archive else { continue };
-            let stream = self
-                .archives
-                .get(&id)
-                .ok_or_else(|| format!("an extent in {id}, which the index does not list"))?;
-            if extent.offset + extent.length > stream.tar_bytes {
-                return Err(format!("an extent beyond the end of {id}"));
-            }
-        }
-        Ok(())
-    }
 }
 
 impl<R: BufRead> Iterator for IndexReader<R> {
@@ -143,6 +129,23 @@ impl<R: BufRead> Iterator for IndexReader<R> {
     fn next(&mut self) -> Option<Self::Item> {
         self.read_entry().transpose()
     }
+}
+
+/// Checks that the extents of `entry` are within `archives`.
+pub(crate) fn check_extents(
+    entry: &Entry,
+    archives: &HashMap<ArchiveId, ArchiveStream>,
+) -> Result<(), String> {
+    for extent in &entry.extents {
+        let Some(id) = extent.archive else { continue };
+        let stream = archives
+            .get(&id)
+            .ok_or_else(|| format!("an extent in {id}, which the index does not list"))?;
+        if extent.offset + extent.length > stream.tar_bytes {
+            return Err(format!("an extent beyond the end of {id}"));
+        }
+    }
+    Ok(())
 }
 
 /// Reads the next line into `text`, without its newline. Returns false at the end. A last line

@@ -128,13 +128,14 @@ impl Sealer {
                     self.frame.insert(empty)
                 }
             };
-            let (now, later) = tar.split_at(tar.len().min(FRAME_BYTES - frame.tar.len()));
+            let room = texture.frame_bytes().saturating_sub(frame.tar.len());
+            let (now, later) = tar.split_at(tar.len().min(room));
             frame.tar.extend_from_slice(now);
             if texture == Texture::Pages {
                 frame.page_bytes += now.len();
             }
             tar = later;
-            if frame.tar.len() == FRAME_BYTES {
+            if frame.tar.len() >= texture.frame_bytes() {
                 self.send_frame()?;
             }
         }

@@ -8,17 +8,31 @@ use zstd::bulk::Compressor;
 use super::error::SealError;
 use crate::base::ids::Hash;
 
-/// Bytes of tar stream in one zstd frame.
+/// Most bytes of tar stream in one zstd frame.
 pub const FRAME_BYTES: usize = 8 << 20;
+/// Most bytes in one that has lines of an index: a search of the index reads a few frames.
+const LINES_FRAME_BYTES: usize = 256 << 10;
 
 /// The nature of a part of a tar stream, as far as it matters for compression.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Texture {
     /// Pages of a SQLite database.
     Pages,
+    /// Lines of an index.
+    Lines,
     /// Anything else.
     #[default]
     Other,
+}
+
+impl Texture {
+    /// Returns the most bytes of a frame that takes a part of this nature.
+    pub(super) fn frame_bytes(self) -> usize {
+        match self {
+            Self::Lines => LINES_FRAME_BYTES,
+            Self::Pages | Self::Other => FRAME_BYTES,
+        }
+    }
 }
 
 /// A part of a tar stream. Its buffer circulates: filled, compressed, and filled again.

@@ -11,6 +11,7 @@ use futures::StreamExt as _;
 
 use super::block_cache::BlockCache;
 use super::block_file::BLOCK_BYTES;
+use super::recent_parts::RecentParts;
 use super::whole_files::WholeFiles;
 use crate::format::manifest::ArchiveRow;
 use crate::repository::HostFolder;
@@ -43,6 +44,8 @@ pub(super) struct CipherPart {
 pub(super) struct Ciphertext {
     folder: HostFolder,
     cache: Option<Arc<BlockCache>>,
+    /// What was fetched lately, if there is no cache.
+    recent: RecentParts,
     whole: WholeFiles,
     /// Only one archive at a time is fetched whole, so that none is fetched twice.
     whole_turn: tokio::sync::Mutex<()>,
@@ -54,6 +57,7 @@ impl Ciphertext {
         Self {
             folder,
             cache: cache.map(Arc::new),
+            recent: RecentParts::default(),
             whole: WholeFiles::default(),
             whole_turn: tokio::sync::Mutex::default(),
             fetched_bytes: AtomicU64::new(0),
@@ -136,7 +140,7 @@ impl Ciphertext {
         range: &Range<u64>,
     ) -> Result<Vec<(u64, Bytes)>, ArchiveError> {
         let Some(cache) = self.cache.clone() else {
-            return Ok(Vec::new());
+            return Ok(self.recent.get(&row.blake3, range));
         };
         let (archive, range) = (row.blake3, range.clone());
         blocking(move || cache.get(&archive, &range)).await
@@ -149,9 +153,13 @@ impl Ciphertext {
         let bytes = self.folder.target.get_range(&key, range).await;
         let bytes = bytes.map_err(ArchiveError::Fetch)?;
         self.count(&bytes);
-        if let Some(cache) = self.cache.clone() {
-            let (archive, kept) = (row.blake3, bytes.clone());
-            blocking(move || cache.put(&archive, start, &kept)).await?;
+        let archive = row.blake3;
+        match self.cache.clone() {
+            Some(cache) => {
+                let kept = bytes.clone();
+                blocking(move || cache.put(&archive, start, &kept)).await?;
+            }
+            None => self.recent.put(archive, start, &bytes),
         }
         Ok(bytes)
     }

@@ -18,8 +18,9 @@ use crate::restore::open::{Identities, OpenArchiveError, payload_key, read_head}
 /// Bytes at an archive's begin that are fetched for its age header, and as much more as it takes.
 const HEAD_BYTES: u64 = 4 << 10;
 const MOST_HEAD_BYTES: u64 = 8 << 20;
-/// Bytes at its end that are fetched for the table of its frames.
-const TAIL_BYTES: u64 = 128 << 10;
+/// Bytes at its end that are fetched for the table of its frames: its last encrypted chunk, with the
+/// one before it if that is short, and as much more as a large table takes.
+const TAIL_BYTES: u64 = 68 << 10;
 /// A smaller archive is fetched whole.
 const SMALL_ARCHIVE_BYTES: u64 = 256 << 10;
 
