@@ -4,13 +4,15 @@
 //!
 //! Nothing is believed because it was kept: its readers verify it as if the target had returned it.
 //! Each file ends with the BLAKE3 of what is before it, so one that a crash left damaged is not
-//! used. Manifests that a listing of the target no longer has are forgotten; the other objects stay
-//! until the cache is deleted.
+//! used. Manifests that a listing of the target no longer has are forgotten; of the other objects,
+//! the least recently used ones go when all are too many.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 use std::{fs, io};
 
 use bytes::Bytes;
@@ -18,6 +20,7 @@ use futures::stream::BoxStream;
 
 use super::contract::{Body, Listed, PutMode, PutOutcome, Storage, Thaw};
 use super::error::{ErrorKind, TargetError};
+use crate::base::clock;
 use crate::base::ids::{Hash, MANIFESTS};
 
 /// Folders of a host whose objects are kept.
@@ -25,6 +28,11 @@ const KEPT: [&str; 3] = [MANIFESTS, "tables", "tombstones"];
 
 /// Bytes of the hash at the end of a file.
 const HASH_BYTES: usize = 32;
+/// Most bytes in a folder other than that of the manifests. (The pages of a year of daily snapshots
+/// take a tenth of it.)
+const MOST_BYTES: u64 = 128 << 20;
+/// The files of a folder are counted each time this many were written.
+const COUNTED_EVERY: u64 = 64;
 
 /// A target, and what is kept of it.
 #[derive(Debug)]
@@ -33,6 +41,8 @@ struct KeptObjects {
     target: Option<Arc<dyn Storage>>,
     label: String,
     dir: PathBuf,
+    /// Files that were written.
+    written: AtomicU64,
 }
 
 /// Returns `target`, whose small objects are kept in `dir`.
@@ -41,6 +51,7 @@ pub fn keeping_objects(target: Arc<dyn Storage>, dir: PathBuf) -> Arc<dyn Storag
         label: target.label().to_owned(),
         target: Some(target),
         dir,
+        written: AtomicU64::new(0),
     })
 }
 
@@ -50,6 +61,7 @@ pub fn only_kept_objects(label: String, dir: PathBuf) -> Arc<dyn Storage> {
         target: None,
         label,
         dir,
+        written: AtomicU64::new(0),
     })
 }
 
@@ -110,6 +122,39 @@ impl KeptObjects {
     }
 }
 
+impl KeptObjects {
+    /// Removes the least recently used files beside `file` if they are too many.
+    fn make_room(&self, file: &Path) {
+        let written = self.written.fetch_add(1, Ordering::Relaxed);
+        let folder = file.parent().unwrap_or(Path::new("."));
+        // Manifests are forgotten by what the target lists.
+        if written.is_multiple_of(COUNTED_EVERY) && !folder.ends_with(MANIFESTS) {
+            remove_oldest(folder, MOST_BYTES);
+        }
+    }
+}
+
+/// Removes the least recently used files in `dir` until the others have at most `most_bytes`. What
+/// cannot be removed is tried again the next time.
+fn remove_oldest(dir: &Path, most_bytes: u64) {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut files: Vec<(SystemTime, u64, PathBuf)> = entries
+        .filter_map(|entry| {
+            let about = entry.metadata().ok()?;
+            Some((about.modified().ok()?, about.len(), entry.path()))
+        })
+        .collect();
+    let mut total: u64 = files.iter().map(|(_, bytes, _)| bytes).sum();
+    files.sort();
+    for (_, bytes, file) in files {
+        if total <= most_bytes {
+            return;
+        }
+        let _ = fs::remove_file(file);
+        total -= bytes;
+    }
+}
+
 /// Returns the names and sizes of the files in `dir`; none if it is not there.
 fn names_in(dir: &Path) -> Vec<(String, u64)> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
@@ -126,7 +171,17 @@ fn read_kept(file: &Path, limit: u64) -> Option<Bytes> {
     let content = bytes.len().checked_sub(HASH_BYTES)?;
     let is_sound = Hash::blake3(&bytes[..content]).0[..] == bytes[content..];
     bytes.truncate(content);
-    (is_sound && content as u64 <= limit).then(|| bytes.into())
+    let is_usable = is_sound && content as u64 <= limit;
+    is_usable.then(|| {
+        note_use(file);
+        bytes.into()
+    })
+}
+
+/// Notes that `file` is used now. If that fails, it only goes earlier.
+fn note_use(file: &Path) {
+    let opened = fs::File::options().append(true).open(file);
+    let _ = opened.and_then(|file| file.set_modified(clock::now().into()));
 }
 
 /// Keeps `bytes` in `file`: complete or not at all, as far as a crash does not damage it.
@@ -251,7 +306,9 @@ impl Storage for KeptObjects {
         let bytes = self.target("read", key)?.get(key, limit).await?;
         if let Some(file) = file {
             // A cache that cannot be written only costs another request.
-            let _ = keep(&file, &bytes);
+            if keep(&file, &bytes).is_ok() {
+                self.make_room(&file);
+            }
         }
         Ok(bytes)
     }
@@ -295,6 +352,7 @@ mod tests {
             target: None,
             label: "t".to_owned(),
             dir: dir.path().to_owned(),
+            written: AtomicU64::new(0),
         };
         for (key, is_kept) in [
             ("h/manifests/1.json", true),
@@ -318,5 +376,27 @@ mod tests {
         assert_eq!(read_kept(&file, 7), None);
         kept.forget_others("h/manifests/", &HashSet::new());
         assert!(!file.exists());
+    }
+
+    #[test]
+    fn what_was_not_used_for_longest_goes_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |number: u64| dir.path().join(number.to_string());
+        for number in 0..10 {
+            keep(&file(number), &[7; 68]).unwrap();
+            let opened = fs::File::options().append(true).open(file(number)).unwrap();
+            let long_ago = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(number);
+            opened.set_modified(long_ago).unwrap();
+        }
+        remove_oldest(dir.path(), 1000);
+        assert_eq!(names_in(dir.path()).len(), 10);
+        assert!(read_kept(&file(0), 68).is_some());
+        remove_oldest(dir.path(), 399);
+        let mut left: Vec<String> = names_in(dir.path())
+            .into_iter()
+            .map(|(name, _)| name)
+            .collect();
+        left.sort();
+        assert_eq!(left, ["0", "8", "9"]);
     }
 }
