@@ -1,6 +1,10 @@
-//! Compresses frames, and checks that each decompresses to its content.
+//! Compresses stretches of tar stream to frames, and checks that they decompress to their content.
+//!
+//! A reader of a part of a file decompresses the frame from its begin. Large frames are smaller in
+//! all, but hardly so where little can be saved; so the less the content compresses, the shorter the
+//! frames are.
 
-use std::io;
+use std::io::{self, Cursor, Seek as _, SeekFrom};
 use std::sync::mpsc::Receiver;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,7 +13,7 @@ use zstd::bulk::{Compressor, Decompressor};
 use zstd::zstd_safe::{CParameter, Strategy, compress_bound};
 
 use super::error::SealError;
-use super::work::{CompressorsShared, FRAME_BYTES, WriterMessage};
+use super::work::{CompressorsShared, FRAME_BYTES, FrameSize, Stretch, Texture, WriterMessage};
 
 /// The level for which the parameters below replace zstd's own.
 const TUNED_LEVEL: i32 = 3;
@@ -76,6 +80,26 @@ const NOISE_ABOVE_PERCENT: usize = 75;
 /// If less than this share of a frame remains, pages in the next one are treated as files.
 const REPETITIVE_BELOW_PERCENT: usize = 25;
 
+/// Bytes of a frame that has lines of an index: a search decodes a frame for each of its steps. It is
+/// one block of zstd.
+const LINES_FRAME_BYTES: usize = 128 << 10;
+/// Bytes of a frame of files that compress well.
+const FILES_FRAME_BYTES: usize = 4 << 20;
+/// Bytes of a frame of content that hardly compresses.
+const NOISE_FRAME_BYTES: usize = 1 << 20;
+
+/// Returns the bytes of the next frame, if `remained_percent` remained of the last one.
+fn frame_bytes(texture: Texture, remained_percent: usize) -> usize {
+    match (texture, remained_percent) {
+        (Texture::Lines, _) => LINES_FRAME_BYTES,
+        (_, NOISE_ABOVE_PERCENT..) => NOISE_FRAME_BYTES,
+        (Texture::Pages, _) => FRAME_BYTES,
+        (Texture::Other, 50..) => NOISE_FRAME_BYTES,
+        (Texture::Other, REPETITIVE_BELOW_PERCENT..) => FILES_FRAME_BYTES / 2,
+        (Texture::Other, _) => FILES_FRAME_BYTES,
+    }
+}
+
 /// zstd at one level. At [`TUNED_LEVEL`] the parameters are chosen frame by frame, by its content
 /// and by the outcome of the frame before.
 struct Zip {
@@ -107,24 +131,60 @@ impl Zip {
         Ok(())
     }
 
-    /// Compresses `tar`, of which `page_bytes` are pages of databases, into `zstd`, which must have
-    /// enough capacity. Returns the compressed bytes.
-    fn compress(&mut self, tar: &[u8], page_bytes: usize, zstd: &mut Vec<u8>) -> io::Result<usize> {
+    /// Compresses `tar` to one frame behind what `zstd` has, which must have enough capacity.
+    /// Returns the frame's bytes.
+    fn compress(&mut self, tar: &[u8], texture: Texture, zstd: &mut Vec<u8>) -> io::Result<usize> {
         if self.tuning.is_some() {
-            let pages = page_bytes * 2 > tar.len();
             self.tune(match self.remained_percent {
                 NOISE_ABOVE_PERCENT.. => NOISE,
-                REPETITIVE_BELOW_PERCENT.. if pages => PAGES,
+                REPETITIVE_BELOW_PERCENT.. if texture == Texture::Pages => PAGES,
                 _ => FILES,
             })?;
         }
-        let bytes = self.zstd.compress_to_buffer(tar, zstd)?;
-        self.remained_percent = bytes * 100 / tar.len().max(1);
-        Ok(bytes)
+        append(&mut self.zstd, tar, zstd)
+    }
+
+    /// Compresses `stretch` to `zstd`, which is empty and has enough capacity. Returns the frames.
+    fn compress_all(
+        &mut self,
+        stretch: &Stretch,
+        thorough: Option<&Mutex<Option<Compressor<'static>>>>,
+        zstd: &mut Vec<u8>,
+    ) -> io::Result<Vec<FrameSize>> {
+        let (texture, mut rest) = (stretch.texture(), stretch.tar.as_slice());
+        let mut frames = Vec::new();
+        while !rest.is_empty() {
+            let length = frame_bytes(texture, self.remained_percent).min(rest.len());
+            let (tar, later) = rest.split_at(length);
+            let zstd_bytes = match thorough {
+                Some(shared) => compress_thoroughly(shared, tar, zstd)?,
+                None => self.compress(tar, texture, zstd)?,
+            };
+            self.remained_percent = zstd_bytes * 100 / length;
+            frames.push(FrameSize {
+                tar_bytes: length,
+                zstd_bytes,
+            });
+            rest = later;
+        }
+        Ok(frames)
     }
 }
 
-/// Compresses `tar` with the shared compressor for frames for which there is time.
+/// Appends `tar` as a frame to `zstd`, within its capacity. Returns the frame's bytes.
+fn append(compressor: &mut Compressor<'_>, tar: &[u8], zstd: &mut Vec<u8>) -> io::Result<usize> {
+    let mut end = Cursor::new(&mut *zstd);
+    end.seek(SeekFrom::End(0))?;
+    compressor.compress_to_buffer(tar, &mut end)
+}
+
+/// Returns the most bytes of all frames of a stretch of `bytes`.
+fn bound(bytes: usize) -> usize {
+    let frames = bytes.div_ceil(LINES_FRAME_BYTES);
+    frames * compress_bound(LINES_FRAME_BYTES)
+}
+
+/// Appends `tar` as a frame by the shared compressor for content for which there is time.
 fn compress_thoroughly(
     shared: &Mutex<Option<Compressor<'static>>>,
     tar: &[u8],
@@ -139,10 +199,10 @@ fn compress_thoroughly(
             made.insert(compressor)
         }
     };
-    compressor.compress_to_buffer(tar, zstd)
+    append(compressor, tar, zstd)
 }
 
-/// Compresses frames until there are no more. `check` is the number of the buffer for decompressing
+/// Compresses stretches until there are no more. `check` is the number of the buffer for decompressing
 /// them again.
 pub(super) fn compress_frames(shared: &CompressorsShared, check: usize) {
     let tools = Zip::new(shared.level).and_then(|zip| Ok((zip, Decompressor::new()?)));
@@ -160,27 +220,21 @@ pub(super) fn compress_frames(shared: &CompressorsShared, check: usize) {
             return;
         };
         let began = Instant::now();
-        let Some(frame) = next(&shared.frames) else {
+        let Some(stretch) = next(&shared.stretches) else {
             return;
         };
-        let waited = began.elapsed();
-        let compressed = checked(
-            &frame.tar,
-            &mut zstd,
-            check,
-            &mut unzip,
-            |tar, zstd| match shared.level == TUNED_LEVEL && waited >= IDLE {
-                true => compress_thoroughly(&shared.thorough, tar, zstd),
-                false => zip.compress(tar, frame.page_bytes, zstd),
-            },
-        );
-        let (order, tar_bytes) = (frame.order, frame.tar.len());
-        // Fails if the packer is gone; then it needs no more frames.
-        let _ = shared.used.send(frame);
+        let has_time = shared.level == TUNED_LEVEL && began.elapsed() >= IDLE;
+        let thorough = has_time.then_some(&shared.thorough);
+        let compressed = checked(&stretch.tar, &mut zstd, check, &mut unzip, |zstd| {
+            zip.compress_all(&stretch, thorough, zstd)
+        });
+        let order = stretch.order;
+        // Fails if the packer is gone; then it needs no more stretches.
+        let _ = shared.used.send(stretch);
         let message = match compressed {
-            Ok(()) => WriterMessage::Compressed {
+            Ok(frames) => WriterMessage::Compressed {
                 order,
-                tar_bytes,
+                frames,
                 zstd,
             },
             Err(error) => WriterMessage::Failed(error),
@@ -195,17 +249,17 @@ fn next<T>(queue: &Mutex<Receiver<T>>) -> Option<T> {
     queue.lock().ok()?.recv().ok()
 }
 
-/// Compresses one frame into `zstd`, and accepts it only if it decompresses to its content.
-fn checked(
+/// Compresses `tar` into `zstd`, and accepts that only if it decompresses to `tar`.
+fn checked<T>(
     tar: &[u8],
     zstd: &mut Vec<u8>,
     check: &Mutex<Vec<u8>>,
     unzip: &mut Decompressor<'_>,
-    compress: impl FnOnce(&[u8], &mut Vec<u8>) -> io::Result<usize>,
-) -> Result<(), SealError> {
+    compress: impl FnOnce(&mut Vec<u8>) -> io::Result<T>,
+) -> Result<T, SealError> {
     zstd.clear();
-    zstd.reserve_exact(compress_bound(tar.len()));
-    compress(tar, zstd).map_err(SealError::Compress)?;
+    zstd.reserve_exact(bound(tar.len()));
+    let compressed = compress(zstd).map_err(SealError::Compress)?;
     let mut check = check.lock().unwrap_or_else(PoisonError::into_inner);
     check.clear();
     check.reserve_exact(tar.len());
@@ -213,7 +267,7 @@ fn checked(
         .decompress_to_buffer(zstd, &mut *check)
         .map_err(SealError::Compress)?;
     match check.as_slice() == tar {
-        true => Ok(()),
+        true => Ok(compressed),
         false => Err(SealError::FrameMismatch),
     }
 }
@@ -228,16 +282,10 @@ mod tests {
         let tar = b"what the host has".repeat(100);
         let check = |tar: &[u8], zstd: io::Result<Vec<u8>>| {
             let mut unzip = Decompressor::new().unwrap();
-            checked(
-                tar,
-                &mut Vec::new(),
-                &Mutex::default(),
-                &mut unzip,
-                |_, out| {
-                    out.extend(zstd?);
-                    Ok(out.len())
-                },
-            )
+            checked(tar, &mut Vec::new(), &Mutex::default(), &mut unzip, |out| {
+                out.extend(zstd?);
+                Ok(out.len())
+            })
         };
         assert!(check(&tar, zstd::bulk::compress(&tar, 3)).is_ok());
         for wrong in [
@@ -260,8 +308,13 @@ mod tests {
         let text: Vec<u8> = noise.iter().map(|byte| b'a' + byte % 8).collect();
         let repetitive = b"again and again ".repeat(1 << 16);
         let mut compress = |tar: &[u8], page_bytes: usize| {
-            let mut zstd = Vec::with_capacity(compress_bound(tar.len()));
-            zip.compress(tar, page_bytes, &mut zstd).unwrap();
+            let mut zstd = Vec::with_capacity(bound(tar.len()));
+            let stretch = Stretch {
+                tar: tar.to_vec(),
+                page_bytes,
+                ..Stretch::default()
+            };
+            zip.compress_all(&stretch, None, &mut zstd).unwrap();
             assert_eq!(zstd::bulk::decompress(&zstd, tar.len()).unwrap(), tar);
             zip.tuning
         };
@@ -275,5 +328,48 @@ mod tests {
         let mut zstd = Vec::with_capacity(compress_bound(text.len()));
         compress_thoroughly(&Mutex::default(), &text, &mut zstd).unwrap();
         assert_eq!(zstd::bulk::decompress(&zstd, text.len()).unwrap(), text);
+    }
+
+    #[test]
+    fn the_less_content_compresses_the_shorter_are_its_frames() {
+        let mut noise = vec![0; FRAME_BYTES];
+        getrandom::fill(&mut noise).unwrap();
+        let half: Vec<u8> = noise.iter().map(|byte| byte % 16).collect();
+        let little = b"again and again ".repeat(FRAME_BYTES / 16);
+        let mib = 1 << 20;
+        for (tar, texture, longest) in [
+            (&noise, Texture::Other, mib),
+            (&noise, Texture::Pages, mib),
+            (&half, Texture::Other, mib),
+            (&half, Texture::Pages, 8 * mib),
+            (&little, Texture::Other, 4 * mib),
+            (&little, Texture::Lines, mib / 8),
+        ] {
+            let mut zip = Zip::new(TUNED_LEVEL).unwrap();
+            let is = |one| usize::from(texture == one) * tar.len();
+            let stretch = Stretch {
+                order: 0,
+                tar: tar.clone(),
+                page_bytes: is(Texture::Pages),
+                line_bytes: is(Texture::Lines),
+            };
+            // The first time, nothing is known of the content.
+            for _ in 0..2 {
+                let mut zstd = Vec::with_capacity(bound(tar.len()));
+                let frames = zip.compress_all(&stretch, None, &mut zstd).unwrap();
+                let (mut tar_at, mut zstd_at) = (0, 0);
+                for frame in &frames {
+                    let one = &zstd[zstd_at..zstd_at + frame.zstd_bytes];
+                    let content = zstd::bulk::decompress(one, frame.tar_bytes).unwrap();
+                    assert!(content == tar[tar_at..tar_at + frame.tar_bytes]);
+                    (tar_at, zstd_at) = (tar_at + frame.tar_bytes, zstd_at + frame.zstd_bytes);
+                }
+                assert_eq!((tar_at, zstd_at), (tar.len(), zstd.len()));
+            }
+            let mut zstd = Vec::with_capacity(bound(tar.len()));
+            let frames = zip.compress_all(&stretch, None, &mut zstd).unwrap();
+            let found = frames.iter().map(|frame| frame.tar_bytes).max();
+            assert_eq!(found, Some(longest), "{texture:?}");
+        }
     }
 }

@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::error::{SealError, unwritten};
 use super::publish::WrittenObject;
-use super::work::WriterMessage;
+use super::work::{FrameSize, WriterMessage};
 use crate::base::ids::Hash;
 use crate::format::archive::age_payload::PayloadWriter;
 use crate::format::archive::seek_table::SeekTable;
@@ -72,14 +72,17 @@ impl ObjectWriter {
         })
     }
 
-    fn write_frame(&mut self, tar_bytes: usize, zstd: &[u8]) -> Result<(), SealError> {
+    /// Writes `zstd`, which consists of `frames`.
+    fn write_frames(&mut self, frames: &[FrameSize], zstd: &[u8]) -> Result<(), SealError> {
         if self.open.is_none() {
             self.open = Some(self.begin()?);
         }
         let Some(object) = &mut self.open else {
             return Err(SealError::ThreadGone);
         };
-        object.seek_table.add(zstd.len(), tar_bytes);
+        for frame in frames {
+            object.seek_table.add(frame.zstd_bytes, frame.tar_bytes);
+        }
         let written = object.age.write_all(zstd);
         written.map_err(unwritten(&self.spool))
     }
@@ -112,10 +115,8 @@ impl ObjectWriter {
         used: &Sender<Vec<u8>>,
     ) -> Result<Option<WrittenObject>, SealError> {
         match message {
-            WriterMessage::Compressed {
-                tar_bytes, zstd, ..
-            } => {
-                let written = self.write_frame(tar_bytes, &zstd);
+            WriterMessage::Compressed { frames, zstd, .. } => {
+                let written = self.write_frames(&frames, &zstd);
                 // Fails if the compressors are gone; then they need no more buffers.
                 let _ = used.send(zstd);
                 written.map(|()| None)

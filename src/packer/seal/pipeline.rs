@@ -11,10 +11,10 @@
 //! next_sealed() ◀─────────────────────────sealed────────────────────────┘
 //! ```
 //!
-//! - N + 1 frames circulate between packer and compressors (`used` takes them back), and N + 2
-//!   buffers for compressed frames between compressors and writer. So memory is bounded, and a fast
+//! - N + 1 stretches circulate between packer and compressors (`used` takes them back), and N + 2
+//!   buffers for what is compressed between compressors and writer. So memory is bounded, and a fast
 //!   producer waits for the slowest stage.
-//! - Frames and ends of archives are numbered; the writer restores their order.
+//! - Stretches and ends of archives are numbered; the writer restores their order.
 //! - The first error ends the writer and the publisher. The packer sees it when it next waits for a
 //!   frame or a sealed archive.
 //! - Dropping the [`Sealer`] closes the channels, which ends all threads; an unfinished object is
@@ -28,7 +28,7 @@ use super::compress::compress_frames;
 use super::error::SealError;
 use super::object_writer::{ObjectWriter, write_objects};
 use super::publish::{ObjectPublisher, SealedArchive, WrittenObject};
-use super::work::{CompressorsShared, FRAME_BYTES, Frame, Texture, WriterMessage};
+use super::work::{CompressorsShared, FRAME_BYTES, Stretch, Texture, WriterMessage};
 use crate::base::ids::Hash;
 use crate::keys::recipients::{RecipientError, Recipients};
 use crate::state::spool::Spool;
@@ -39,15 +39,15 @@ const UNFLUSHED_ARCHIVES: usize = 1;
 
 /// Seals tar streams, one archive after the other.
 pub struct Sealer {
-    /// The frame that is being filled. A full one goes to the compressors before an empty one is
+    /// The stretch that is being filled. A full one goes to the compressors before an empty one is
     /// taken.
-    frame: Option<Frame>,
+    stretch: Option<Stretch>,
     /// Number of the next message to the writer.
     order: u64,
     /// BLAKE3 of the current archive's tar stream.
     tar_blake3: blake3::Hasher,
-    empty: Receiver<Frame>,
-    frames: Option<SyncSender<Frame>>,
+    empty: Receiver<Stretch>,
+    stretches: Option<SyncSender<Stretch>>,
     messages: Option<Sender<WriterMessage>>,
     sealed: Receiver<Result<SealedArchive, SealError>>,
     /// Number of archives that ended and were not yet returned.
@@ -70,16 +70,16 @@ impl Sealer {
         let workers = threads.max(1);
         let (used, empty) = channel();
         for _ in 0..workers + 1 {
-            let _ = used.send(Frame::default());
+            let _ = used.send(Stretch::default());
         }
         let (written_out, buffers) = channel();
         for _ in 0..workers + 2 {
             let _ = written_out.send(Vec::new());
         }
-        let (frames, frame_queue) = sync_channel::<Frame>(workers);
+        let (stretches, stretch_queue) = sync_channel::<Stretch>(workers);
         let (messages, message_queue) = channel();
         let shared = Arc::new(CompressorsShared {
-            frames: Mutex::new(frame_queue),
+            stretches: Mutex::new(stretch_queue),
             buffers: Mutex::new(buffers),
             used,
             messages: messages.clone(),
@@ -100,11 +100,11 @@ impl Sealer {
             write_objects(writer, &message_queue, &written_out, &written);
         })?);
         Ok(Self {
-            frame: None,
+            stretch: None,
             order: 0,
             tar_blake3: blake3::Hasher::new(),
             empty,
-            frames: Some(frames),
+            stretches: Some(stretches),
             messages: Some(messages),
             sealed,
             unfinished: 0,
@@ -112,43 +112,44 @@ impl Sealer {
         })
     }
 
-    /// Appends to the tar stream of the current archive. Waits while all frames are in use.
+    /// Appends to the tar stream of the current archive. Waits while all stretches are in use.
     pub fn write(&mut self, mut tar: &[u8], texture: Texture) -> Result<(), SealError> {
         self.tar_blake3.update(tar);
         while !tar.is_empty() {
-            let frame = match &mut self.frame {
-                Some(frame) => frame,
+            let stretch = match &mut self.stretch {
+                Some(stretch) => stretch,
                 None => {
                     let Ok(mut empty) = self.empty.recv() else {
                         return Err(self.cause());
                     };
                     empty.tar.clear();
                     empty.tar.reserve_exact(FRAME_BYTES);
-                    empty.page_bytes = 0;
-                    self.frame.insert(empty)
+                    (empty.page_bytes, empty.line_bytes) = (0, 0);
+                    self.stretch.insert(empty)
                 }
             };
-            let room = texture.frame_bytes().saturating_sub(frame.tar.len());
-            let (now, later) = tar.split_at(tar.len().min(room));
-            frame.tar.extend_from_slice(now);
-            if texture == Texture::Pages {
-                frame.page_bytes += now.len();
+            let (now, later) = tar.split_at(tar.len().min(FRAME_BYTES - stretch.tar.len()));
+            stretch.tar.extend_from_slice(now);
+            match texture {
+                Texture::Pages => stretch.page_bytes += now.len(),
+                Texture::Lines => stretch.line_bytes += now.len(),
+                Texture::Other => {}
             }
             tar = later;
-            if frame.tar.len() >= texture.frame_bytes() {
-                self.send_frame()?;
+            if stretch.tar.len() == FRAME_BYTES {
+                self.send_stretch()?;
             }
         }
         Ok(())
     }
 
-    fn send_frame(&mut self) -> Result<(), SealError> {
-        let Some(mut frame) = self.frame.take() else {
+    fn send_stretch(&mut self) -> Result<(), SealError> {
+        let Some(mut stretch) = self.stretch.take() else {
             return Ok(());
         };
-        frame.order = self.order;
+        stretch.order = self.order;
         self.order += 1;
-        let sent = self.frames.as_ref().map(|frames| frames.send(frame));
+        let sent = self.stretches.as_ref().map(|queue| queue.send(stretch));
         match sent {
             Some(Ok(())) => Ok(()),
             _ => Err(self.cause()),
@@ -157,7 +158,7 @@ impl Sealer {
 
     /// Ends the current archive's tar stream; [`Self::next_sealed`] will return the archive.
     pub fn finish_archive(&mut self) -> Result<(), SealError> {
-        self.send_frame()?;
+        self.send_stretch()?;
         let stream = std::mem::take(&mut self.tar_blake3);
         let finish = WriterMessage::Finish {
             order: self.order,
@@ -211,7 +212,7 @@ impl Sealer {
 
 impl Drop for Sealer {
     fn drop(&mut self) {
-        self.frames = None;
+        self.stretches = None;
         self.messages = None;
         // The writer ends when all senders are gone; an unfinished object is removed with it.
         let (_, none) = channel();

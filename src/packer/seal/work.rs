@@ -8,10 +8,8 @@ use zstd::bulk::Compressor;
 use super::error::SealError;
 use crate::base::ids::Hash;
 
-/// Most bytes of tar stream in one zstd frame.
+/// Most bytes of tar stream in one zstd frame, and that a compressor takes at a time.
 pub const FRAME_BYTES: usize = 8 << 20;
-/// Most bytes in one that has lines of an index: a search of the index reads a few frames.
-const LINES_FRAME_BYTES: usize = 256 << 10;
 
 /// The nature of a part of a tar stream, as far as it matters for compression.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -25,33 +23,47 @@ pub enum Texture {
     Other,
 }
 
-impl Texture {
-    /// Returns the most bytes of a frame that takes a part of this nature.
-    pub(super) fn frame_bytes(self) -> usize {
-        match self {
-            Self::Lines => LINES_FRAME_BYTES,
-            Self::Pages | Self::Other => FRAME_BYTES,
-        }
-    }
-}
-
-/// A part of a tar stream. Its buffer circulates: filled, compressed, and filled again.
+/// A part of a tar stream, for one frame or several. Its buffer circulates: filled, compressed, and
+/// filled again.
 #[derive(Default)]
-pub(super) struct Frame {
+pub(super) struct Stretch {
     /// Position among all messages to the writer.
     pub(super) order: u64,
     /// The content, at most [`FRAME_BYTES`].
     pub(super) tar: Vec<u8>,
     /// Bytes of `tar` that are pages of databases.
     pub(super) page_bytes: usize,
+    /// Bytes of `tar` that are lines of an index.
+    pub(super) line_bytes: usize,
+}
+
+impl Stretch {
+    /// Returns the nature of most of it.
+    pub(super) fn texture(&self) -> Texture {
+        if self.line_bytes * 2 > self.tar.len() {
+            Texture::Lines
+        } else if self.page_bytes * 2 > self.tar.len() {
+            Texture::Pages
+        } else {
+            Texture::Other
+        }
+    }
+}
+
+/// A frame: bytes of tar stream, and compressed bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FrameSize {
+    pub(super) tar_bytes: usize,
+    pub(super) zstd_bytes: usize,
 }
 
 /// A message to the writer.
 pub(super) enum WriterMessage {
-    /// A frame was compressed. The buffer circulates, too: written, and filled again.
+    /// A stretch was compressed, to these frames. The buffer circulates, too: written, and filled
+    /// again.
     Compressed {
         order: u64,
-        tar_bytes: usize,
+        frames: Vec<FrameSize>,
         zstd: Vec<u8>,
     },
     /// The archive ends here.
@@ -66,13 +78,13 @@ pub(super) enum WriterMessage {
 
 /// What the compressors share.
 pub(super) struct CompressorsShared {
-    /// Full frames, in order.
-    pub(super) frames: Mutex<Receiver<Frame>>,
-    /// Empty buffers for compressed frames. A compressor takes a buffer before it takes a frame, so
-    /// the frame for which all others wait never lacks a buffer.
+    /// Full stretches, in order.
+    pub(super) stretches: Mutex<Receiver<Stretch>>,
+    /// Empty buffers for what is compressed. A compressor takes a buffer before it takes a stretch,
+    /// so the stretch for which all others wait never lacks a buffer.
     pub(super) buffers: Mutex<Receiver<Vec<u8>>>,
-    /// Takes the frames back when they are compressed.
-    pub(super) used: Sender<Frame>,
+    /// Takes the stretches back when they are compressed.
+    pub(super) used: Sender<Stretch>,
     /// To the writer.
     pub(super) messages: Sender<WriterMessage>,
     /// zstd level.

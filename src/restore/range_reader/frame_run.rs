@@ -14,8 +14,8 @@ use crate::format::archive::seek_table::SeekFrame;
 use crate::restore::fetch::ArchiveError;
 use crate::restore::open::OpenArchiveError;
 
-/// Frames that are fetched with one request.
-const MOST_IN_RUN: usize = 4;
+/// Content of the frames that are fetched with one request, at most, if it is more than one.
+const MOST_IN_RUN: u64 = 32 << 20;
 /// What the beginning of a frame may compress worse than the whole of it, in bytes.
 const BEGINNING_SLACK: u64 = 96 << 10;
 
@@ -76,11 +76,16 @@ pub(super) fn runs(frames: Vec<RunFrame>) -> Vec<Vec<RunFrame>> {
             gap.is_some_and(|gap| gap < JOINED_BYTES)
         };
         match runs.last_mut() {
-            Some(run) if run.len() < MOST_IN_RUN && run.last().is_some_and(near) => run.push(frame),
+            Some(run) if fits(run, &frame) && run.last().is_some_and(near) => run.push(frame),
             _ => runs.push(vec![frame]),
         }
     }
     runs
+}
+
+fn fits(run: &[RunFrame], frame: &RunFrame) -> bool {
+    let before: u64 = run.iter().map(RunFrame::content_bytes).sum();
+    before + frame.content_bytes() <= MOST_IN_RUN
 }
 
 /// Loads the frames of `run`, by number.

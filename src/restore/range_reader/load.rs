@@ -28,8 +28,9 @@ const MOST_AT_ONCE: u64 = 8;
 const PERMIT_BYTES: u64 = 256 << 10;
 /// Frames that must have been read in order before the next ones are loaded ahead.
 const IN_ORDER: u32 = 2;
-/// Frames that are loaded ahead.
+/// Frames that are loaded ahead, at least; small ones up to the content of as many large ones.
 const AHEAD: u32 = 2;
+const AHEAD_BYTES: u64 = AHEAD as u64 * FRAME_BYTES;
 /// Number of the first part of an archive that is read from its begin; frames have lower numbers.
 pub(super) const FIRST_PART: u32 = 1 << 31;
 
@@ -305,8 +306,10 @@ impl FrameLoader {
             return;
         }
         let next = (last.number + 1..).zip(table.iter().skip(last.number as usize + 1));
+        let begin = table.get(last.number as usize);
+        let upto = begin.map_or(0, |frame| frame.content.end + AHEAD_BYTES);
         let next: Vec<RunFrame> = next
-            .take(AHEAD as usize)
+            .take_while(|(_, frame)| frame.content.end <= upto)
             .filter_map(|(number, frame)| {
                 let key = (opened.row.blake3, number);
                 let needed = frame.content.end - frame.content.start;
