@@ -83,8 +83,6 @@ const REPETITIVE_BELOW_PERCENT: usize = 25;
 /// Bytes of a frame that has lines of an index: a search decodes a frame for each of its steps. It is
 /// one block of zstd.
 const LINES_FRAME_BYTES: usize = 128 << 10;
-/// Bytes of a frame of files that compress well.
-const FILES_FRAME_BYTES: usize = 4 << 20;
 /// Bytes of a frame of content that hardly compresses.
 const NOISE_FRAME_BYTES: usize = 1 << 20;
 
@@ -94,9 +92,11 @@ fn frame_bytes(texture: Texture, remained_percent: usize) -> usize {
         (Texture::Lines, _) => LINES_FRAME_BYTES,
         (_, NOISE_ABOVE_PERCENT..) => NOISE_FRAME_BYTES,
         (Texture::Pages, _) => FRAME_BYTES,
-        (Texture::Other, 50..) => NOISE_FRAME_BYTES,
-        (Texture::Other, REPETITIVE_BELOW_PERCENT..) => FILES_FRAME_BYTES / 2,
-        (Texture::Other, _) => FILES_FRAME_BYTES,
+        // About 1 MiB of compressed bytes.
+        (Texture::Other, 50..) => FRAME_BYTES / 8,
+        (Texture::Other, 25..) => FRAME_BYTES / 4,
+        (Texture::Other, 13..) => FRAME_BYTES / 2,
+        (Texture::Other, _) => FRAME_BYTES,
     }
 }
 
@@ -342,7 +342,7 @@ mod tests {
             (&noise, Texture::Pages, mib),
             (&half, Texture::Other, mib),
             (&half, Texture::Pages, 8 * mib),
-            (&little, Texture::Other, 4 * mib),
+            (&little, Texture::Other, 8 * mib),
             (&little, Texture::Lines, mib / 8),
         ] {
             let mut zip = Zip::new(TUNED_LEVEL).unwrap();
