@@ -3,5 +3,6 @@
 
 pub mod age_header;
 pub mod age_payload;
+pub(crate) mod frame_reader;
 pub mod seek_table;
 pub mod tar_member;

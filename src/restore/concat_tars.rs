@@ -4,7 +4,7 @@
 //! the last two blocks of each are held back and checked before they are dropped.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
 use super::open::{Identities, OpenArchiveError, open_archive};
@@ -101,6 +101,7 @@ fn append(path: &Path, identities: &Identities, out: &mut dyn Write) -> Result<(
         path: path.to_path_buf(),
         source,
     })?;
+    let file = BufReader::with_capacity(128 << 10, file);
     let mut tar = open_archive(file, identities).map_err(failed)?;
     let mut held = Vec::with_capacity(TRAILER_BYTES + (256 << 10));
     let mut buffer = vec![0; 256 << 10];

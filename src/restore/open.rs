@@ -10,7 +10,7 @@ pub use crate::keys::prompt::{FilePrompt, PASSPHRASE_FILE, Prompt, SecretString}
 pub use age::secrecy::ExposeSecret;
 
 use std::cell::RefCell;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead};
 
 use age::{DecryptError, Decryptor, Identity};
 use age_core::format::{FileKey, Stanza};
@@ -18,6 +18,7 @@ use age_core::format::{FileKey, Stanza};
 use crate::base::no_memory::is_lack_of_memory;
 use crate::format::archive::age_header::{AgeHeader, AgeHeaderError};
 use crate::format::archive::age_payload::{PayloadKey, PayloadReader};
+use crate::format::archive::frame_reader::FrameReader;
 
 /// Why a sealed archive could not be opened.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -73,14 +74,13 @@ pub(super) fn read_head(input: &mut impl BufRead) -> Result<AgeHeader, OpenArchi
 
 /// Returns the tar stream of a sealed archive. [`OpenArchiveError::reading`] interprets the errors
 /// of reading it.
-pub fn open_archive<R: Read + Send>(
-    input: R,
+pub fn open_archive<R: BufRead + Send>(
+    mut input: R,
     identities: &Identities,
-) -> Result<impl Read + use<R>, OpenArchiveError> {
-    let mut input = BufReader::with_capacity(128 << 10, input);
+) -> Result<impl BufRead + use<R>, OpenArchiveError> {
     let head = read_head(&mut input)?;
     let plain = PayloadReader::new(payload_key(&head, identities)?, input);
-    zstd::stream::read::Decoder::with_buffer(plain).map_err(OpenArchiveError::reading)
+    FrameReader::new(plain).map_err(OpenArchiveError::reading)
 }
 
 /// An identity that captures the file key it unwraps, since the payload is decrypted by our own

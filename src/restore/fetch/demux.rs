@@ -5,13 +5,11 @@
 //! index states: so a decompression bomb has no effect. The stream itself is not hashed, since its
 //! ciphertext and every file are.
 
-use std::io::{self, Read};
+use std::io::{self, BufRead};
 
 use super::sink::Sink;
 use crate::restore::open::OpenArchiveError;
 use crate::restore::plan::{ArchiveJob, Piece};
-
-const BUFFER_BYTES: usize = 256 << 10;
 
 /// Why a tar stream could not be cut.
 pub(super) enum DemuxError {
@@ -25,7 +23,7 @@ pub(super) enum DemuxError {
 
 /// Passes the pieces of `job` in `tar` to `sink`.
 pub(super) fn demux(
-    tar: &mut dyn Read,
+    tar: &mut dyn BufRead,
     job: &ArchiveJob,
     sink: &mut dyn Sink,
 ) -> Result<(), DemuxError> {
@@ -36,22 +34,21 @@ pub(super) fn demux(
         active: Vec::new(),
         position: 0,
     };
-    let mut buffer = vec![0; BUFFER_BYTES];
     while cutter.position < needed_bytes {
-        let count = match tar.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(count) => count,
+        let bytes = match tar.fill_buf() {
+            Ok([]) => break,
+            Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(DemuxError::Open(OpenArchiveError::reading(error))),
         };
+        let count = bytes.len();
         let end = cutter.position + count as u64;
         if job.stream.is_some_and(|stream| end > stream.tar_bytes) {
             let what = "it is longer (a decompression bomb, or another archive)";
             return Err(DemuxError::Stream(what.to_owned()));
         }
-        cutter
-            .deliver(&buffer[..count], sink)
-            .map_err(DemuxError::Write)?;
+        cutter.deliver(bytes, sink).map_err(DemuxError::Write)?;
+        tar.consume(count);
     }
     if cutter.position < needed_bytes {
         let (is, needs) = (cutter.position, needed_bytes);

@@ -2,7 +2,7 @@
 //!
 //! By BLAKE3, which is also its name. The row's SHA-256 is for readers without BLAKE3.
 
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read};
 
 use bytes::{Buf as _, Bytes};
 use tokio::sync::mpsc;
@@ -112,18 +112,31 @@ impl<'a> VerifiedReader<'a> {
     }
 }
 
+impl BufRead for VerifiedReader<'_> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if !self.head.is_empty() {
+            return Ok(&self.head);
+        }
+        match self.receive() {
+            true => Ok(&self.current),
+            false => Ok(&[]),
+        }
+    }
+
+    fn consume(&mut self, count: usize) {
+        match self.head.is_empty() {
+            false => self.head.advance(count),
+            true => self.current.advance(count),
+        }
+    }
+}
+
 impl Read for VerifiedReader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let source = if self.head.is_empty() {
-            if !self.receive() {
-                return Ok(0);
-            }
-            &mut self.current
-        } else {
-            &mut self.head
-        };
+        let source = self.fill_buf()?;
         let count = buffer.len().min(source.len());
-        source.copy_to_slice(&mut buffer[..count]);
+        buffer[..count].copy_from_slice(&source[..count]);
+        self.consume(count);
         Ok(count)
     }
 }

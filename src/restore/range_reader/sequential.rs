@@ -1,7 +1,7 @@
 //! Reads an archive from its begin: one without a table of its frames, or with a wrong one.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read};
 use std::sync::Arc;
 
 use bytes::{Buf as _, Bytes};
@@ -110,8 +110,8 @@ struct SealedReader<'a> {
     failure: Option<ArchiveError>,
 }
 
-impl Read for SealedReader<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+impl BufRead for SealedReader<'_> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.current.is_empty() && self.failure.is_none() {
             let end = self.read.row.bytes.min(self.at + FETCH_BYTES);
             let (ciphertext, row) = (&self.read.ciphertext, &self.read.row);
@@ -121,11 +121,23 @@ impl Read for SealedReader<'_> {
                 Err(error) => self.failure = Some(error),
             }
         }
-        if self.failure.is_some() {
-            return Err(io::Error::other("the target failed"));
+        match self.failure.is_some() {
+            true => Err(io::Error::other("the target failed")),
+            false => Ok(&self.current),
         }
-        let count = buffer.len().min(self.current.len());
-        self.current.copy_to_slice(&mut buffer[..count]);
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.current.advance(count);
+    }
+}
+
+impl Read for SealedReader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let source = self.fill_buf()?;
+        let count = buffer.len().min(source.len());
+        buffer[..count].copy_from_slice(&source[..count]);
+        self.consume(count);
         Ok(count)
     }
 }
