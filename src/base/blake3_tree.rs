@@ -132,6 +132,14 @@ impl Subtrees {
     }
 }
 
+/// Returns the hash of a whole of which `groups` are the values of its groups. `None`: there are
+/// fewer than two.
+pub(crate) fn root_of(groups: &[ChainingValue]) -> Option<Hash> {
+    let mut all = Subtrees::with_groups(0, PAGE_BYTES);
+    groups.iter().for_each(|value| all.merge(*value));
+    all.root()
+}
+
 /// Merges the last two values until `count` are left.
 fn merge_down_to(count: usize, values: &mut Vec<ChainingValue>) {
     while values.len() > count

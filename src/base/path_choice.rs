@@ -200,7 +200,6 @@ fn at_and_above(path: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// Normalizes a path: `./a/b/` and `/a/b` mean `a/b`.
-/// Returns `path` without what does not matter: slashes at its ends, and a leading `./`.
 pub(crate) fn trim(path: &[u8]) -> &[u8] {
     let mut path = path;
     loop {

@@ -13,6 +13,7 @@ mod error;
 mod header;
 mod line;
 mod open_dirs;
+pub(crate) mod proof;
 mod reader;
 
 pub use super::extent::{Extent, push_extent};

@@ -181,6 +181,22 @@ impl<'a> ArchiveWriter<'a> {
         Ok(extent)
     }
 
+    /// Appends a member that no extent names to the open archive, if that is of `kind` and not full:
+    /// no archive is made for it alone.
+    pub(super) fn append_last(
+        &mut self,
+        kind: ArchiveKind,
+        member: &NewMember,
+        data: &[u8],
+    ) -> Result<(), PackError> {
+        let limit = self.settings.archive_bytes;
+        let has_room = |open: &UnsealedArchive| open.kind == kind && open.tar_bytes < limit;
+        if !data.is_empty() && self.open.as_ref().is_some_and(has_room) {
+            self.append(kind, member, data, &[])?;
+        }
+        Ok(())
+    }
+
     /// Ends the open archive, if any; the next member begins another.
     pub(super) fn end_archive(&mut self) -> Result<(), PackError> {
         let Some(mut open) = self.open.take() else {

@@ -15,6 +15,7 @@ use crate::base::ids::{Hash, hex};
 use crate::format::archive::tar_member::TarMember;
 use crate::format::archive_table::ArchiveKind;
 use crate::format::extent::Extent;
+use crate::format::index::proof::{self, GroupValues};
 use crate::format::index::{ArchiveStream, IndexHeader};
 use crate::format::json::json_line;
 use crate::format::manifest::IndexRef;
@@ -58,6 +59,7 @@ pub(super) fn seal(
     let mut writer = IndexWriter {
         runs: Runs::new(archives, ArchiveKind::Index, &member),
         whole: blake3::Hasher::new(),
+        groups: GroupValues::new(),
         bytes: 0,
     };
     // The header changes every time. A section ends a chunk, so the chunks after it can stay the
@@ -66,8 +68,10 @@ pub(super) fn seal(
     writer.section(archive_lines.as_slice())?;
     let entries = File::open(&body.entry_lines).map_err(|e| scratch_error(&body.entry_lines, e))?;
     writer.section(entries)?;
-    let (extents, bytes, blake3) = writer.finish()?;
+    let (extents, bytes, blake3, groups) = writer.finish();
     archives.count_live(&extents);
+    let member = member.at(proof::MEMBER.into(), groups.len());
+    archives.append_last(ArchiveKind::Index, &member, &groups)?;
     let index = IndexRef {
         extents,
         bytes,
@@ -105,6 +109,7 @@ fn header(
 struct IndexWriter<'s, 'a> {
     runs: Runs<'s, 'a>,
     whole: blake3::Hasher,
+    groups: GroupValues,
     bytes: u64,
 }
 
@@ -120,6 +125,7 @@ impl IndexWriter<'_, '_> {
                 .read_to_end(&mut buffer)
                 .map_err(|e: io::Error| scratch_error("the index's lines".as_ref(), e))?;
             self.whole.update(&buffer[before..]);
+            self.groups.update(&buffer[before..]);
             self.bytes += read as u64;
             let mut chunks = Vec::new();
             let lengths = Chunker::Index.cut(&buffer, read == 0);
@@ -132,9 +138,10 @@ impl IndexWriter<'_, '_> {
         }
     }
 
-    /// Returns the extents, size and hash of the index.
-    fn finish(self) -> Result<(Vec<Extent>, u64, Hash), PackError> {
+    /// Returns the extents, size and hash of the index, and the values of its groups.
+    fn finish(self) -> (Vec<Extent>, u64, Hash, Vec<u8>) {
         let (extents, _) = self.runs.finish();
-        Ok((extents, self.bytes, Hash(*self.whole.finalize().as_bytes())))
+        let hash = Hash(*self.whole.finalize().as_bytes());
+        (extents, self.bytes, hash, self.groups.finish())
     }
 }

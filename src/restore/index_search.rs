@@ -4,8 +4,8 @@
 //! cheap: at the begins of extents and of frames, since a frame is decompressed from its begin. The
 //! begin of the index, which is header and archive lines, is always read.
 //!
-//! What was read is authentic, but only the whole index has the BLAKE3 that the manifest names. So
-//! anything that is odd (a line out of order, a path that does not exist) is not judged here: the
+//! What is read is proven by the BLAKE3 that the signed manifest names. Anything that is odd (a part
+//! that cannot be proven, a line out of order, a path that does not exist) is not judged here: the
 //! caller then reads the whole index.
 
 mod lines;
@@ -29,7 +29,7 @@ pub(super) use source::{IndexSource, SealedIndex};
 /// Index archives with less ciphertext than this are read whole.
 const LEAST_BYTES: u64 = 512 << 10;
 /// More paths than this are not looked for one by one.
-const MOST_PATHS: usize = 64;
+const MOST_PATHS: usize = 8;
 /// A search stops at a part of this size, which it reads line by line.
 const FINAL_BYTES: u64 = 32 << 10;
 /// Bytes that are read at first where the search looks, and at most.
@@ -37,6 +37,8 @@ const FIRST_PROBE_BYTES: u64 = 4 << 10;
 const MOST_PROBE_BYTES: u64 = 1 << 20;
 /// If the entries make up more than such a part of the index, all of it is read.
 const CLEARLY_LESS: u64 = 4;
+/// More bytes of header and archive lines, or of entry lines, are left to the reading of the whole.
+const MOST_LINE_BYTES: u64 = 16 << 20;
 
 /// The entries that a caller needs.
 #[derive(Debug, Default)]
@@ -129,6 +131,9 @@ async fn read_head(source: &impl IndexSource) -> Result<IndexHead, NotFound> {
     let header: IndexHeader = serde_json::from_slice(first).map_err(odd)?;
     for _ in 0..header.archives {
         window.line().await?.ok_or(NotFound::ReadWhole)?;
+        if window.position() > MOST_LINE_BYTES {
+            return Err(NotFound::ReadWhole);
+        }
     }
     let end = window.position();
     let bytes = source.read(0..end).await?;
@@ -170,7 +175,8 @@ impl<S: IndexSource> IndexSearch<'_, S> {
     async fn add_above(&mut self, path: &[u8]) -> Result<(), NotFound> {
         let mut above = parent_path(path);
         while let Some(dir) = above {
-            if !self.add(dir).await? {
+            self.add(dir).await?;
+            if self.found.get(dir).map(|entry| entry.kind) != Some(EntryType::Dir) {
                 return Err(NotFound::ReadWhole);
             }
             above = parent_path(dir);
@@ -251,7 +257,8 @@ impl<S: IndexSource> IndexSearch<'_, S> {
 
     fn take(&mut self, entry: Entry, bytes: u64) -> Result<(), NotFound> {
         self.read_bytes += bytes;
-        if self.read_bytes * CLEARLY_LESS > self.source.bytes() {
+        let is_much = self.read_bytes * CLEARLY_LESS > self.source.bytes();
+        if is_much || self.read_bytes > MOST_LINE_BYTES {
             return Err(NotFound::ReadWhole);
         }
         self.found.insert(entry.path.clone(), entry);

@@ -149,6 +149,13 @@ impl RangeReader {
         Ok(frames.iter().map(|frame| frame.content.start).collect())
     }
 
+    /// Returns the bytes of an archive's tar stream; 0: it has no table of its frames.
+    pub(super) async fn content_bytes(&self, row: &ArchiveRow) -> Result<u64, RangeError> {
+        let opened = self.loader.open(row).await?;
+        let last = opened.table().and_then(<[_]>::last);
+        Ok(last.map_or(0, |frame| frame.content.end))
+    }
+
     /// Reads several ranges of an archive's tar stream, as [`Self::read_archive`] does. Frames that
     /// they share are loaded once.
     pub(super) async fn read_ranges(
@@ -245,11 +252,10 @@ impl RangeReader {
         slices: &[FrameSlice],
         content: &mut [u8],
     ) -> Result<(), RangeError> {
-        let most = (self.memory_bytes / BATCH_SHARE / PART_BYTES).max(1) as usize;
         let frames = slices.chunk_by(|a, b| a.is_same_frame(b));
         let frames: Vec<&[FrameSlice]> = frames.collect();
         let mut batches = Vec::new();
-        for batch in frames.chunks(most) {
+        for batch in batches_of(&frames, self.memory_bytes / BATCH_SHARE) {
             batches.push(self.load_batch(batch));
         }
         let mut batches = futures::stream::iter(batches).buffered(BATCHES_AT_ONCE);
@@ -325,10 +331,37 @@ impl FrameSlice {
         Arc::ptr_eq(&self.opened, &other.opened) && self.number == other.number
     }
 
+    /// Returns the bytes of the whole frame's content.
+    fn frame_bytes(&self) -> u64 {
+        let frames = self.opened.frames.as_deref().unwrap_or_default();
+        let frame = frames.get(self.number as usize);
+        frame.map_or(PART_BYTES, |frame| frame.content.end - frame.content.start)
+    }
+
     /// Whether it was cut by a table that is no longer trusted.
     fn is_outdated(&self) -> bool {
         self.number < FIRST_PART && self.opened.table().is_none()
     }
+}
+
+/// Cuts `frames` into batches of at most `most_bytes` of content, if they are more than one frame.
+fn batches_of<'s, 'f>(
+    mut frames: &'s [&'f [FrameSlice]],
+    most_bytes: u64,
+) -> Vec<&'s [&'f [FrameSlice]]> {
+    let content = |frame: &&[FrameSlice]| frame.first().map_or(0, FrameSlice::frame_bytes);
+    let mut batches = Vec::new();
+    while !frames.is_empty() {
+        let mut bytes = 0;
+        let fits = frames.iter().take_while(|frame| {
+            bytes += content(frame);
+            bytes <= most_bytes
+        });
+        let (batch, later) = frames.split_at(fits.count().max(1));
+        batches.push(batch);
+        frames = later;
+    }
+    batches
 }
 
 /// Returns the frame of `slices`, and how much of it they need.

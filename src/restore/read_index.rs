@@ -74,9 +74,11 @@ async fn search_by(
     jobs: &[ArchiveJob],
     wanted: &WantedPaths,
 ) -> Result<Option<Index>, RestoreError> {
-    let source = SealedIndex::new(reader, table, &manifest.core.index);
-    let found = index_search::search(&source, wanted).await;
-    let Some(index) = searched(found, reader, manifest, table, jobs).await? else {
+    let found = match SealedIndex::open(reader, table, manifest).await {
+        Ok(source) => index_search::search(&source, wanted).await,
+        Err(error) => Err(error),
+    };
+    let Some(index) = searched(found, manifest.core.stamp, reader, jobs).await? else {
         return Ok(None);
     };
     let expected = ExpectedIndex::of(manifest);
@@ -85,12 +87,12 @@ async fn search_by(
     Ok(Some(index))
 }
 
-/// Returns what a search found; `None`: the whole index must be read.
+/// Returns what a search found; `None`: the whole index must be read. That also explains what is
+/// wrong with an archive; only of a target that does not answer it would learn no more.
 async fn searched<T>(
     found: Result<T, NotFound>,
+    stamp: Stamp,
     reader: &RangeReader,
-    manifest: &Manifest,
-    table: &ArchiveTable,
     jobs: &[ArchiveJob],
 ) -> Result<Option<T>, RestoreError> {
     let error = match found {
@@ -98,22 +100,22 @@ async fn searched<T>(
         Err(NotFound::ReadWhole) => return Ok(None),
         Err(NotFound::Range(error)) => error,
     };
-    let job = match &error {
-        RangeError::Archive { archive, .. } => jobs.iter().find(|job| job.row.id == *archive),
-        RangeError::Frozen(_) => jobs.first(),
-        RangeError::NotInTable(_) => None,
-    };
-    // The jobs have every archive of the index.
-    let Some(job) = job else { return Ok(None) };
-    let damaged = Damaged::of_job(job, archive_error(error, job));
-    if damaged.is_frozen() {
+    if let RangeError::Frozen(_) = error {
         let needed = NeededArchives::by(jobs);
         return Err(RestoreError::Frozen(needed.frozen(reader.folder()).await));
     }
-    let recipients = NeededRecipients::of(jobs, &table.sets);
-    let stamp = manifest.core.stamp;
-    require_read(vec![damaged], &recipients, stamp, reader.identities())?;
-    Ok(None)
+    let is_needed = |job: &&ArchiveJob| matches!(&error, RangeError::Archive { archive, .. } if job.row.id == *archive);
+    let damaged = jobs.iter().find(is_needed).map(|job| {
+        let error = archive_error(error.clone(), job);
+        Damaged::of_job(job, error)
+    });
+    match damaged.filter(Damaged::is_the_targets_fault) {
+        None => Ok(None),
+        Some(damaged) => Err(RestoreError::IndexArchives {
+            stamp,
+            damaged: vec![damaged],
+        }),
+    }
 }
 
 /// Reads the header of a snapshot's index: of a large index no more than that takes.
@@ -126,9 +128,11 @@ pub async fn read_header(
     let jobs = index_jobs(manifest, table)?;
     if folder.target.has_ranges() && index_search::is_large(&jobs) {
         let reader = parts_reader(folder, identities);
-        let source = SealedIndex::new(&reader, table, &manifest.core.index);
-        let found = index_search::header(&source).await;
-        if let Some(header) = searched(found, &reader, manifest, table, &jobs).await? {
+        let found = match SealedIndex::open(&reader, table, manifest).await {
+            Ok(source) => index_search::header(&source).await,
+            Err(error) => Err(error),
+        };
+        if let Some(header) = searched(found, manifest.core.stamp, &reader, &jobs).await? {
             plan::check_header(&header, &manifest.core.host, manifest.core.stamp)?;
             return Ok(header);
         }

@@ -2,7 +2,7 @@
 
 use super::plan::{ArchiveJob, Piece};
 
-/// Bytes of content in a frame.
+/// Most bytes of content in a frame.
 const FRAME_BYTES: u64 = 8 << 20;
 /// What is fetched beside the frames: the ends of the archive.
 const ENDS_BYTES: u64 = 72 << 10;
@@ -44,7 +44,8 @@ pub(super) fn planned_bytes(jobs: &[ArchiveJob], has_ranges: bool) -> u64 {
 /// whole.
 fn parts_bytes(job: &ArchiveJob) -> Option<u64> {
     let stream = job.stream.filter(|_| job.row.bytes >= LEAST_BYTES)?;
-    let (content, frames) = needed_content(&job.pieces);
+    let (content, frames) =
+        needed_content(&job.pieces, frame_bytes(job.row.bytes, stream.tar_bytes));
     // In 128 bits nothing overflows, whatever the index says.
     let share =
         u128::from(content) * u128::from(job.row.bytes) / u128::from(stream.tar_bytes.max(1));
@@ -53,9 +54,20 @@ fn parts_bytes(job: &ArchiveJob) -> Option<u64> {
     (bytes.saturating_mul(CLEARLY_LESS) <= job.row.bytes).then_some(bytes)
 }
 
+/// Returns about how much content a frame has in an archive that compressed `tar_bytes` to `bytes`:
+/// packers make frames the shorter, the less their content compresses.
+fn frame_bytes(bytes: u64, tar_bytes: u64) -> u64 {
+    match u128::from(bytes) * 100 / u128::from(tar_bytes.max(1)) {
+        50.. => FRAME_BYTES / 8,
+        25.. => FRAME_BYTES / 4,
+        13.. => FRAME_BYTES / 2,
+        _ => FRAME_BYTES,
+    }
+}
+
 /// Returns the content that must be decoded for `pieces`, which are sorted, and the number of
-/// frames it is in. A frame is decoded from its begin.
-fn needed_content(pieces: &[Piece]) -> (u64, u64) {
+/// frames of `frame_bytes` it is in. A frame is decoded from its begin.
+fn needed_content(pieces: &[Piece], frame_bytes: u64) -> (u64, u64) {
     let (mut content, mut frames) = (0_u64, 0);
     // The last frame, and up to where it is needed.
     let (mut last, mut reached) = (None, 0);
@@ -63,9 +75,9 @@ fn needed_content(pieces: &[Piece]) -> (u64, u64) {
         let end = piece.tar_offset + piece.length;
         let mut at = piece.tar_offset;
         while at < end {
-            let frame = at / FRAME_BYTES;
-            let start = frame * FRAME_BYTES;
-            let upto = end.min(start + FRAME_BYTES);
+            let frame = at / frame_bytes;
+            let start = frame * frame_bytes;
+            let upto = end.min(start + frame_bytes);
             if last != Some(frame) {
                 (last, reached) = (Some(frame), start);
                 frames += 1;
@@ -91,11 +103,11 @@ mod tests {
             length,
         };
         let frame = FRAME_BYTES;
-        assert_eq!(needed_content(&[]), (0, 0));
-        assert_eq!(needed_content(&[piece(4096, 100)]), (4196, 1));
+        assert_eq!(needed_content(&[], frame), (0, 0));
+        assert_eq!(needed_content(&[piece(4096, 100)], frame), (4196, 1));
         let overlapping = [piece(10, 100), piece(20, 10), piece(50, 100)];
-        assert_eq!(needed_content(&overlapping), (150, 1));
+        assert_eq!(needed_content(&overlapping, frame), (150, 1));
         let across = [piece(frame - 10, 20), piece(3 * frame, 5)];
-        assert_eq!(needed_content(&across), (frame + 10 + 5, 3));
+        assert_eq!(needed_content(&across, frame), (frame + 10 + 5, 3));
     }
 }

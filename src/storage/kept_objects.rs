@@ -125,10 +125,13 @@ impl KeptObjects {
 impl KeptObjects {
     /// Removes the least recently used files beside `file` if they are too many.
     fn make_room(&self, file: &Path) {
-        let written = self.written.fetch_add(1, Ordering::Relaxed);
         let folder = file.parent().unwrap_or(Path::new("."));
         // Manifests are forgotten by what the target lists.
-        if written.is_multiple_of(COUNTED_EVERY) && !folder.ends_with(MANIFESTS) {
+        if folder.ends_with(MANIFESTS) {
+            return;
+        }
+        let written = self.written.fetch_add(1, Ordering::Relaxed);
+        if written.is_multiple_of(COUNTED_EVERY) {
             remove_oldest(folder, MOST_BYTES);
         }
     }
@@ -173,7 +176,9 @@ fn read_kept(file: &Path, limit: u64) -> Option<Bytes> {
     bytes.truncate(content);
     let is_usable = is_sound && content as u64 <= limit;
     is_usable.then(|| {
-        note_use(file);
+        if !file.parent().is_some_and(|dir| dir.ends_with(MANIFESTS)) {
+            note_use(file);
+        }
         bytes.into()
     })
 }

@@ -118,7 +118,8 @@ impl Damaged {
         Self::of_job(job, ArchiveError::NotAsked)
     }
 
-    pub(super) fn is_the_targets_fault(&self) -> bool {
+    /// Whether the target does not answer, or refuses.
+    pub(in crate::restore) fn is_the_targets_fault(&self) -> bool {
         let kind = match &self.error {
             ArchiveError::Fetch(error) => error.kind,
             _ => return false,

@@ -1,7 +1,7 @@
 //! Lines of an index, read in order from somewhere on.
 
-use super::NotFound;
 use super::source::IndexSource;
+use super::{MOST_LINE_BYTES, NotFound};
 
 /// Bytes that are read at first, and at most at a time.
 const FIRST_BYTES: u64 = 32 << 10;
@@ -58,6 +58,9 @@ impl<'a, S: IndexSource> LineWindow<'a, S> {
 
     /// Reads the next bytes, and drops the lines that were returned. Returns false at the end.
     async fn read_more(&mut self) -> Result<bool, NotFound> {
+        if (self.bytes.len() - self.next) as u64 > MOST_LINE_BYTES {
+            return Err(NotFound::ReadWhole);
+        }
         self.bytes.drain(..self.next);
         self.start += self.next as u64;
         self.next = 0;

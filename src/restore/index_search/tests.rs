@@ -21,14 +21,14 @@ impl IndexSource for Plain {
         self.bytes.len() as u64
     }
 
-    async fn read(&self, range: Range<u64>) -> Result<Vec<u8>, RangeError> {
+    async fn read(&self, range: Range<u64>) -> Result<Vec<u8>, NotFound> {
         let end = range.end.min(self.bytes());
         let part = &self.bytes[range.start as usize..end as usize];
         self.read.set(self.read.get() + part.len() as u64);
         Ok(part.to_vec())
     }
 
-    async fn cuts(&self, at: u64) -> Result<Vec<u64>, RangeError> {
+    async fn cuts(&self, at: u64) -> Result<Vec<u64>, NotFound> {
         let next = self.cuts.partition_point(|cut| *cut <= at);
         let around = self.cuts[next.saturating_sub(1)..].iter().take(2);
         Ok(around.copied().collect())

@@ -16,6 +16,8 @@ use crate::restore::open::OpenArchiveError;
 
 /// Content of the frames that are fetched with one request, at most, if it is more than one.
 const MOST_IN_RUN: u64 = 32 << 20;
+/// Frames that are fetched with one request, at most, however small they are.
+pub(super) const MOST_FRAMES_IN_RUN: usize = 256;
 /// What the beginning of a frame may compress worse than the whole of it, in bytes.
 const BEGINNING_SLACK: u64 = 96 << 10;
 
@@ -62,6 +64,11 @@ impl RunFrame {
         self.frame.content.end - self.frame.content.start
     }
 
+    /// Returns where its content begins in the tar stream.
+    pub(super) fn content_start(&self) -> u64 {
+        self.frame.content.start
+    }
+
     fn is_cut(&self) -> bool {
         self.compressed != self.frame.compressed
     }
@@ -70,22 +77,30 @@ impl RunFrame {
 /// Joins frames, which are in order, to runs.
 pub(super) fn runs(frames: Vec<RunFrame>) -> Vec<Vec<RunFrame>> {
     let mut runs: Vec<Vec<RunFrame>> = Vec::new();
+    // Content of the last run.
+    let mut run_bytes = 0;
     for frame in frames {
+        let bytes = frame.content_bytes();
         let near = |last: &RunFrame| {
             let gap = frame.compressed.start.checked_sub(last.compressed.end);
             gap.is_some_and(|gap| gap < JOINED_BYTES)
         };
         match runs.last_mut() {
-            Some(run) if fits(run, &frame) && run.last().is_some_and(near) => run.push(frame),
-            _ => runs.push(vec![frame]),
+            Some(run)
+                if run_bytes + bytes <= MOST_IN_RUN
+                    && run.len() < MOST_FRAMES_IN_RUN
+                    && run.last().is_some_and(near) =>
+            {
+                run.push(frame);
+                run_bytes += bytes;
+            }
+            _ => {
+                runs.push(vec![frame]);
+                run_bytes = bytes;
+            }
         }
     }
     runs
-}
-
-fn fits(run: &[RunFrame], frame: &RunFrame) -> bool {
-    let before: u64 = run.iter().map(RunFrame::content_bytes).sum();
-    before + frame.content_bytes() <= MOST_IN_RUN
 }
 
 /// Loads the frames of `run`, by number.

@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use super::ciphertext::{Ciphertext, blocking};
 use super::error::RangeError;
 use super::frame_cache::{FrameCache, FrameKey};
-use super::frame_run::{FrameWant, RunFrame, load_run, runs};
+use super::frame_run::{FrameWant, MOST_FRAMES_IN_RUN, RunFrame, load_run, runs};
 use super::opened::{self, OpenedArchive};
 use super::sequential::SequentialRead;
 use crate::base::ids::Hash;
@@ -28,9 +28,10 @@ const MOST_AT_ONCE: u64 = 8;
 const PERMIT_BYTES: u64 = 256 << 10;
 /// Frames that must have been read in order before the next ones are loaded ahead.
 const IN_ORDER: u32 = 2;
-/// Frames that are loaded ahead, at least; small ones up to the content of as many large ones.
-const AHEAD: u32 = 2;
-const AHEAD_BYTES: u64 = AHEAD as u64 * FRAME_BYTES;
+/// Content that must have been read in order before that, bytes.
+const IN_ORDER_BYTES: u64 = 1 << 20;
+/// Content that is loaded ahead: as much as was read in order, and at most this, bytes.
+const AHEAD_BYTES: u64 = 2 * FRAME_BYTES;
 /// Number of the first part of an archive that is read from its begin; frames have lower numbers.
 pub(super) const FIRST_PART: u32 = 1 << 31;
 
@@ -77,7 +78,7 @@ impl FrameLoader {
             }),
             permits: Semaphore::new(most_permits as usize),
             most_permits,
-            may_load_ahead: at_once > u64::from(AHEAD),
+            may_load_ahead: at_once * FRAME_BYTES > AHEAD_BYTES,
         }
     }
 
@@ -295,21 +296,24 @@ impl FrameLoader {
         let (Some(first), Some(last)) = (wants.first(), wants.last()) else {
             return;
         };
-        if opened.note_order(first.number, last.number) < IN_ORDER || !self.may_load_ahead {
-            return;
-        }
         let Some(table) = opened.table() else {
             return;
         };
-        let mut state = self.state();
-        if state.flights.len() as u64 > MOST_AT_ONCE - u64::from(AHEAD) {
+        let (begin, end) = (first.number as usize, last.number as usize);
+        let Some([from, .., upto] | [from @ upto]) = table.get(begin..=end) else {
+            return;
+        };
+        let (start, end) = (from.content.start, upto.content.end);
+        let (frames, bytes) = opened.note_order(first.number, last.number, end - start);
+        if frames < IN_ORDER || bytes < IN_ORDER_BYTES || !self.may_load_ahead {
             return;
         }
+        let ahead = bytes.min(AHEAD_BYTES);
+        let mut state = self.state();
         let next = (last.number + 1..).zip(table.iter().skip(last.number as usize + 1));
-        let begin = table.get(last.number as usize);
-        let upto = begin.map_or(0, |frame| frame.content.end + AHEAD_BYTES);
         let next: Vec<RunFrame> = next
-            .take_while(|(_, frame)| frame.content.end <= upto)
+            .take(MOST_FRAMES_IN_RUN)
+            .take_while(|(_, frame)| frame.content.end <= end + ahead)
             .filter_map(|(number, frame)| {
                 let key = (opened.row.blake3, number);
                 let needed = frame.content.end - frame.content.start;
@@ -318,6 +322,11 @@ impl FrameLoader {
                 (!is_there).then(|| RunFrame::new(frame, want, false))
             })
             .collect();
+        // Small frames are not loaded one by one: when half of what is ahead is used up, the rest is.
+        let is_enough = |frame: &RunFrame| frame.content_start() > end + ahead / 2;
+        if next.first().is_some_and(is_enough) {
+            return;
+        }
         for run in runs(next) {
             drop(self.start(&mut state, opened, Cargo::Run(run)));
         }

@@ -1,7 +1,7 @@
 //! Opens an archive for reading in parts: its head gives the key, its tail the table of its frames.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -39,8 +39,10 @@ pub(super) struct OpenedArchive {
     whole: Mutex<Option<CipherPart>>,
     /// The last frame that was read.
     last: AtomicU32,
-    /// How many frames before it were read in order.
+    /// How many frames up to it were read in order.
     in_order: AtomicU32,
+    /// Their content, bytes.
+    in_order_bytes: AtomicU64,
 }
 
 impl OpenedArchive {
@@ -67,19 +69,27 @@ impl OpenedArchive {
         whole.unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Notes that one read took the frames `first..=last`. Returns how many frames in a row were
-    /// read in order; the first read counts as one.
-    pub(super) fn note_order(&self, first: u32, last: u32) -> u32 {
+    /// Notes that one read took the frames `first..=last`, with `bytes` of content. Returns how many
+    /// frames in a row were read in order, and their content; the first read counts.
+    pub(super) fn note_order(&self, first: u32, last: u32, bytes: u64) -> (u32, u64) {
+        let (frames, total) = (&self.in_order, &self.in_order_bytes);
         let before = self.last.swap(last, Ordering::Relaxed);
         if before == last {
-            return self.in_order.load(Ordering::Relaxed);
+            return (
+                frames.load(Ordering::Relaxed),
+                total.load(Ordering::Relaxed),
+            );
         }
         let is_next = before.checked_add(1) == Some(first) || before == first;
         if let Some(more) = last.checked_sub(before).filter(|_| is_next) {
-            return self.in_order.fetch_add(more, Ordering::Relaxed) + more;
+            return (
+                frames.fetch_add(more, Ordering::Relaxed) + more,
+                total.fetch_add(bytes, Ordering::Relaxed) + bytes,
+            );
         }
-        self.in_order.store(1, Ordering::Relaxed);
-        1
+        frames.store(1, Ordering::Relaxed);
+        total.store(bytes, Ordering::Relaxed);
+        (1, bytes)
     }
 }
 
@@ -162,6 +172,7 @@ impl Opening<'_> {
             })),
             last: AtomicU32::new(u32::MAX),
             in_order: AtomicU32::new(0),
+            in_order_bytes: AtomicU64::new(0),
         };
         opened.frames = self.frames(&opened, tail_start, tail).await?;
         Ok(opened)
