@@ -6,8 +6,9 @@
 //! under the key. What is fetched may be kept as ciphertext on this machine, what is decrypted only
 //! in memory.
 //!
-//! That proves that the host sealed every byte that is returned, as a part of this archive. Only
-//! the BLAKE3 of a file, which needs all of it, proves that the index means the same bytes.
+//! That proves that the host, or someone with an identity, sealed every byte that is returned, as a
+//! part of this archive. Only the BLAKE3 of a file, which needs all of it, proves that the index
+//! means the same bytes.
 
 mod block_cache;
 mod block_file;
