@@ -13,6 +13,7 @@ mod support;
 
 mod damage;
 mod exchanged;
+mod forged_index;
 mod garbage;
 mod lying_host;
 mod other_users;
