@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::fs;
 use std::io::{Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use age::secrecy::ExposeSecret as _;
@@ -112,7 +113,9 @@ fn a_line_that_was_changed_with_the_key_of_its_archive_is_refused() {
         if number % 100 == 0 {
             fs::create_dir(&dir).unwrap();
         }
-        fs::write(dir.join(format!("{number:06}")), number.to_string()).unwrap();
+        let file = dir.join(format!("{number:06}"));
+        fs::write(&file, number.to_string()).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
     }
     host.backup();
     let path = "data/040/004077";
@@ -136,9 +139,9 @@ fn a_line_that_was_changed_with_the_key_of_its_archive_is_refused() {
         .find(|line| line.starts_with("AGE-SECRET-KEY"))
         .unwrap();
     let identity: age::x25519::Identity = secret.parse().unwrap();
-    // Another file's content at the path of this one: its line has the hash of that one.
-    let line = |name: &str| format!("{{\"path\":\"data/040/{name}\"");
-    let (from, to) = (line("004077"), line("004o77"));
+    // The file becomes a program that everybody may change.
+    let line = |mode: u32| format!("{{\"path\":\"{path}\",\"type\":\"file\",\"mode\":{mode},");
+    let (from, to) = (line(0o644), line(0o777));
     let mut forged = 0;
     for archive in archives(&host) {
         let mut opened = Opened::new(&archive, &identity);
@@ -150,11 +153,10 @@ fn a_line_that_was_changed_with_the_key_of_its_archive_is_refused() {
         }
     }
     assert_eq!(forged, 1);
-    let new = "data/040/004o77";
     for words in [
-        &["restore", "latest", new, "--to", "after"][..],
+        &["restore", "latest", path, "--to", "after"][..],
         &["restore", "latest", "data/040", "--to", "after"],
-        &["cat", "latest", new, "--cache", "none"],
+        &["cat", "latest", path, "--cache", "none"],
     ] {
         let output = run(words);
         let (out, error) = texts(&output);
