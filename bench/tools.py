@@ -288,6 +288,7 @@ class CheckedPipe(Pipe):
     programs = ("age", "zstd", "tar", "age-keygen", "sqlite3", "bash")
     CHECK = """set -e -o pipefail
         find "$1" -type f \\( -name '*.db' -o -name '*.sqlite3' \\) | while read -r database; do
+            test "$(head -c 15 "$database" | tr -d '\\0')" = "SQLite format 3" || continue
             # Opened for reading alone, a database in WAL mode would be left with two files more.
             test "$("$2" "$database" 'pragma quick_check')" = ok
         done

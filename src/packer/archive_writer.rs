@@ -181,8 +181,8 @@ impl<'a> ArchiveWriter<'a> {
         Ok(extent)
     }
 
-    /// Appends a member that no extent names to the open archive, if that is of `kind` and not full:
-    /// no archive is made for it alone.
+    /// Appends a member that no extent names to the open archive, if that is of `kind` and not
+    /// full: no archive is made for it alone.
     pub(super) fn append_last(
         &mut self,
         kind: ArchiveKind,

@@ -1,12 +1,12 @@
 //! Finds entries of an index by reading parts of it.
 //!
-//! The lines of an index are sorted by path, so a binary search finds one. It looks where reading is
-//! cheap: at the begins of extents and of frames, since a frame is decompressed from its begin. The
-//! begin of the index, which is header and archive lines, is always read.
+//! The lines of an index are sorted by path, so a binary search finds one. It looks where reading
+//! is cheap: at the begins of extents and of frames, since a frame is decompressed from its begin.
+//! The begin of the index, which is header and archive lines, is always read.
 //!
-//! What is read is proven by the BLAKE3 that the signed manifest names. Anything that is odd (a part
-//! that cannot be proven, a line out of order, a path that does not exist) is not judged here: the
-//! caller then reads the whole index.
+//! What is read is proven by the BLAKE3 that the signed manifest names. Anything that is odd (a
+//! part that cannot be proven, a line out of order, a path that does not exist) is not judged here:
+//! the caller then reads the whole index.
 
 mod lines;
 mod source;

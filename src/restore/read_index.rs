@@ -35,9 +35,9 @@ pub async fn read_index(
     Ok((index.header, index.entries))
 }
 
-/// Reads the entries of `wanted`, and maybe others, through `reader`, so that what it fetched before
-/// is not fetched again. Reads the whole index if there is no clearly shorter way, or if something
-/// is wrong: then its error or its list of paths explains what.
+/// Reads the entries of `wanted`, and maybe others, through `reader`, so that what it fetched
+/// before is not fetched again. Reads the whole index if there is no clearly shorter way, or if
+/// something is wrong: then its error or its list of paths explains what.
 pub async fn read_entries_by(
     reader: &RangeReader,
     manifest: &Manifest,

@@ -16,7 +16,7 @@ use sealift::format::archive::seek_table;
 
 use crate::support::host::{Host, texts};
 
-/// So many that their index is searched.
+/// Enough that their index is searched.
 const FILES: u32 = 16_000;
 
 /// An identity that discloses the file key of an archive.

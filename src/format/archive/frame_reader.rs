@@ -1,9 +1,9 @@
 //! Decompresses zstd frames without copying their content.
 //!
-//! zstd's usual stream decoder keeps a window of its own and copies all content out of it. Frames of
-//! archives state their size, so here the content of each is decompressed to one buffer, which is
-//! the window too, and read from there while it is still in the processor's cache. A frame that does
-//! not state its size, or a larger one, is decompressed as usual. Frames follow each other;
+//! zstd's usual stream decoder keeps a window of its own and copies all content out of it. Frames
+//! of archives state their size, so here the content of each is decompressed to one buffer, which
+//! is the window too, and read from there while it is still in the processor's cache. A frame that
+//! does not state its size, or a larger one, is decompressed as usual. Frames follow each other;
 //! skippable ones are skipped.
 
 use std::io::{self, BufRead, Read};

@@ -1,8 +1,8 @@
 //! Compresses stretches of tar stream to frames, and checks that they decompress to their content.
 //!
 //! A reader of a part of a file decompresses the frame from its begin. Large frames are smaller in
-//! all, but hardly so where little can be saved; so the less the content compresses, the shorter the
-//! frames are.
+//! all, but hardly so where little can be saved; so the less the content compresses, the shorter
+//! the frames are.
 
 use std::io::{self, Cursor, Seek as _, SeekFrom};
 use std::sync::mpsc::Receiver;
@@ -13,7 +13,7 @@ use zstd::bulk::{Compressor, Decompressor};
 use zstd::zstd_safe::{CParameter, Strategy, compress_bound};
 
 use super::error::SealError;
-use super::work::{CompressorsShared, FRAME_BYTES, FrameSize, Stretch, Texture, WriterMessage};
+use super::work::{CompressorsShared, FRAME_BYTES, FrameSize, TarStretch, Texture, WriterMessage};
 
 /// The level for which the parameters below replace zstd's own.
 const TUNED_LEVEL: i32 = 3;
@@ -80,8 +80,8 @@ const NOISE_ABOVE_PERCENT: usize = 75;
 /// If less than this share of a frame remains, pages in the next one are treated as files.
 const REPETITIVE_BELOW_PERCENT: usize = 25;
 
-/// Bytes of a frame that has lines of an index: a search decodes a frame for each of its steps. It is
-/// one block of zstd.
+/// Bytes of a frame that has lines of an index: a search decodes a frame for each of its steps. It
+/// is one block of zstd.
 const LINES_FRAME_BYTES: usize = 128 << 10;
 /// Bytes of a frame of content that hardly compresses.
 const NOISE_FRAME_BYTES: usize = 1 << 20;
@@ -147,7 +147,7 @@ impl Zip {
     /// Compresses `stretch` to `zstd`, which is empty and has enough capacity. Returns the frames.
     fn compress_all(
         &mut self,
-        stretch: &Stretch,
+        stretch: &TarStretch,
         thorough: Option<&Mutex<Option<Compressor<'static>>>>,
         zstd: &mut Vec<u8>,
     ) -> io::Result<Vec<FrameSize>> {
@@ -202,8 +202,8 @@ fn compress_thoroughly(
     append(compressor, tar, zstd)
 }
 
-/// Compresses stretches until there are no more. `check` is the number of the buffer for decompressing
-/// them again.
+/// Compresses stretches until there are no more. `check` is the number of the buffer for
+/// decompressing them again.
 pub(super) fn compress_frames(shared: &CompressorsShared, check: usize) {
     let tools = Zip::new(shared.level).and_then(|zip| Ok((zip, Decompressor::new()?)));
     let (mut zip, mut unzip) = match tools {
@@ -309,10 +309,10 @@ mod tests {
         let repetitive = b"again and again ".repeat(1 << 16);
         let mut compress = |tar: &[u8], page_bytes: usize| {
             let mut zstd = Vec::with_capacity(bound(tar.len()));
-            let stretch = Stretch {
+            let stretch = TarStretch {
                 tar: tar.to_vec(),
                 page_bytes,
-                ..Stretch::default()
+                ..TarStretch::default()
             };
             zip.compress_all(&stretch, None, &mut zstd).unwrap();
             assert_eq!(zstd::bulk::decompress(&zstd, tar.len()).unwrap(), tar);
@@ -347,7 +347,7 @@ mod tests {
         ] {
             let mut zip = Zip::new(TUNED_LEVEL).unwrap();
             let is = |one| usize::from(texture == one) * tar.len();
-            let stretch = Stretch {
+            let stretch = TarStretch {
                 order: 0,
                 tar: tar.clone(),
                 page_bytes: is(Texture::Pages),

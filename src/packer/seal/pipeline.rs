@@ -12,8 +12,8 @@
 //! ```
 //!
 //! - N + 1 stretches circulate between packer and compressors (`used` takes them back), and N + 2
-//!   buffers for what is compressed between compressors and writer. So memory is bounded, and a fast
-//!   producer waits for the slowest stage.
+//!   buffers for what is compressed between compressors and writer. So memory is bounded, and a
+//!   fast producer waits for the slowest stage.
 //! - Stretches and ends of archives are numbered; the writer restores their order.
 //! - The first error ends the writer and the publisher. The packer sees it when it next waits for a
 //!   frame or a sealed archive.
@@ -28,7 +28,7 @@ use super::compress::compress_frames;
 use super::error::SealError;
 use super::object_writer::{ObjectWriter, write_objects};
 use super::publish::{ObjectPublisher, SealedArchive, WrittenObject};
-use super::work::{CompressorsShared, FRAME_BYTES, Stretch, Texture, WriterMessage};
+use super::work::{CompressorsShared, FRAME_BYTES, TarStretch, Texture, WriterMessage};
 use crate::base::ids::Hash;
 use crate::keys::recipients::{RecipientError, Recipients};
 use crate::state::spool::Spool;
@@ -41,13 +41,13 @@ const UNFLUSHED_ARCHIVES: usize = 1;
 pub struct Sealer {
     /// The stretch that is being filled. A full one goes to the compressors before an empty one is
     /// taken.
-    stretch: Option<Stretch>,
+    stretch: Option<TarStretch>,
     /// Number of the next message to the writer.
     order: u64,
     /// BLAKE3 of the current archive's tar stream.
     tar_blake3: blake3::Hasher,
-    empty: Receiver<Stretch>,
-    stretches: Option<SyncSender<Stretch>>,
+    empty: Receiver<TarStretch>,
+    stretches: Option<SyncSender<TarStretch>>,
     messages: Option<Sender<WriterMessage>>,
     sealed: Receiver<Result<SealedArchive, SealError>>,
     /// Number of archives that ended and were not yet returned.
@@ -70,13 +70,13 @@ impl Sealer {
         let workers = threads.max(1);
         let (used, empty) = channel();
         for _ in 0..workers + 1 {
-            let _ = used.send(Stretch::default());
+            let _ = used.send(TarStretch::default());
         }
         let (written_out, buffers) = channel();
         for _ in 0..workers + 2 {
             let _ = written_out.send(Vec::new());
         }
-        let (stretches, stretch_queue) = sync_channel::<Stretch>(workers);
+        let (stretches, stretch_queue) = sync_channel::<TarStretch>(workers);
         let (messages, message_queue) = channel();
         let shared = Arc::new(CompressorsShared {
             stretches: Mutex::new(stretch_queue),

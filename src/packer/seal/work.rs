@@ -26,7 +26,7 @@ pub enum Texture {
 /// A part of a tar stream, for one frame or several. Its buffer circulates: filled, compressed, and
 /// filled again.
 #[derive(Default)]
-pub(super) struct Stretch {
+pub(super) struct TarStretch {
     /// Position among all messages to the writer.
     pub(super) order: u64,
     /// The content, at most [`FRAME_BYTES`].
@@ -37,7 +37,7 @@ pub(super) struct Stretch {
     pub(super) line_bytes: usize,
 }
 
-impl Stretch {
+impl TarStretch {
     /// Returns the nature of most of it.
     pub(super) fn texture(&self) -> Texture {
         if self.line_bytes * 2 > self.tar.len() {
@@ -79,12 +79,12 @@ pub(super) enum WriterMessage {
 /// What the compressors share.
 pub(super) struct CompressorsShared {
     /// Full stretches, in order.
-    pub(super) stretches: Mutex<Receiver<Stretch>>,
+    pub(super) stretches: Mutex<Receiver<TarStretch>>,
     /// Empty buffers for what is compressed. A compressor takes a buffer before it takes a stretch,
     /// so the stretch for which all others wait never lacks a buffer.
     pub(super) buffers: Mutex<Receiver<Vec<u8>>>,
     /// Takes the stretches back when they are compressed.
-    pub(super) used: Sender<Stretch>,
+    pub(super) used: Sender<TarStretch>,
     /// To the writer.
     pub(super) messages: Sender<WriterMessage>,
     /// zstd level.

@@ -322,7 +322,8 @@ impl FrameLoader {
                 (!is_there).then(|| RunFrame::new(frame, want, false))
             })
             .collect();
-        // Small frames are not loaded one by one: when half of what is ahead is used up, the rest is.
+        // Small frames are not loaded one by one: when half of what is ahead is used up, the rest
+        // is.
         let is_enough = |frame: &RunFrame| frame.content_start() > end + ahead / 2;
         if next.first().is_some_and(is_enough) {
             return;

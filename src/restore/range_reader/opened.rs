@@ -18,8 +18,8 @@ use crate::restore::open::{Identities, OpenArchiveError, payload_key, read_head}
 /// Bytes at an archive's begin that are fetched for its age header, and as much more as it takes.
 const HEAD_BYTES: u64 = 4 << 10;
 const MOST_HEAD_BYTES: u64 = 8 << 20;
-/// Bytes at its end that are fetched for the table of its frames: its last encrypted chunk, with the
-/// one before it if that is short, and as much more as a large table takes.
+/// Bytes at its end that are fetched for the table of its frames: its last encrypted chunk, with
+/// the one before it if that is short, and as much more as a large table takes.
 const TAIL_BYTES: u64 = 68 << 10;
 /// A smaller archive is fetched whole.
 const SMALL_ARCHIVE_BYTES: u64 = 256 << 10;
@@ -69,8 +69,8 @@ impl OpenedArchive {
         whole.unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Notes that one read took the frames `first..=last`, with `bytes` of content. Returns how many
-    /// frames in a row were read in order, and their content; the first read counts.
+    /// Notes that one read took the frames `first..=last`, with `bytes` of content. Returns how
+    /// many frames in a row were read in order, and their content; the first read counts.
     pub(super) fn note_order(&self, first: u32, last: u32, bytes: u64) -> (u32, u64) {
         let (frames, total) = (&self.in_order, &self.in_order_bytes);
         let before = self.last.swap(last, Ordering::Relaxed);
