@@ -88,7 +88,7 @@ async fn search_by(
 }
 
 /// Returns what a search found; `None`: the whole index must be read. That also explains what is
-/// wrong with an archive; only of a target that does not answer it would learn no more.
+/// wrong with an archive. If the target does not answer, it would only wait for it again.
 async fn searched<T>(
     found: Result<T, NotFound>,
     stamp: Stamp,
@@ -104,8 +104,12 @@ async fn searched<T>(
         let needed = NeededArchives::by(jobs);
         return Err(RestoreError::Frozen(needed.frozen(reader.folder()).await));
     }
-    let is_needed = |job: &&ArchiveJob| matches!(&error, RangeError::Archive { archive, .. } if job.row.id == *archive);
-    let damaged = jobs.iter().find(is_needed).map(|job| {
+    let archive = match &error {
+        RangeError::Archive { archive, .. } | RangeError::NotInTable(archive) => *archive,
+        RangeError::Frozen(_) => return Ok(None),
+    };
+    let job = jobs.iter().find(|job| job.row.id == archive);
+    let damaged = job.map(|job| {
         let error = archive_error(error.clone(), job);
         Damaged::of_job(job, error)
     });

@@ -120,9 +120,7 @@ impl KeptObjects {
             }
         }
     }
-}
 
-impl KeptObjects {
     /// Removes the least recently used files beside `file` if they are too many.
     fn make_room(&self, file: &Path) {
         let folder = file.parent().unwrap_or(Path::new("."));
@@ -381,6 +379,36 @@ mod tests {
         assert_eq!(read_kept(&file, 7), None);
         kept.forget_others("h/manifests/", &HashSet::new());
         assert!(!file.exists());
+    }
+
+    #[test]
+    fn pages_beyond_the_limit_go_and_manifests_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let kept = KeptObjects {
+            target: None,
+            label: "t".to_owned(),
+            dir: dir.path().to_owned(),
+            written: AtomicU64::new(0),
+        };
+        for (folder, left) in [("tables", "1"), ("tombstones", "1"), ("manifests", "0 1")] {
+            kept.written.store(COUNTED_EVERY, Ordering::Relaxed);
+            let file = |number: u64| kept.file_of(&format!("h/{folder}/{number}")).unwrap();
+            fs::create_dir_all(file(0).parent().unwrap()).unwrap();
+            for number in 0..2 {
+                let made = fs::File::create(file(number)).unwrap();
+                // Without content, it takes no room on the disk.
+                made.set_len(MOST_BYTES / 2 + 1).unwrap();
+                let at = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(number);
+                made.set_modified(at).unwrap();
+            }
+            kept.make_room(&file(1));
+            let mut names: Vec<String> = names_in(file(0).parent().unwrap())
+                .into_iter()
+                .map(|(name, _)| name)
+                .collect();
+            names.sort();
+            assert_eq!(names.join(" "), left, "{folder}");
+        }
     }
 
     #[test]

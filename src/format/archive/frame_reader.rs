@@ -68,7 +68,8 @@ impl<R: BufRead> FrameReader<R> {
         self.read = 0;
         let capacity = whole.map_or(DCtx::out_size(), |bytes| bytes as usize);
         // Of a frame without content, zstd wants to see a buffer too.
-        self.content.reserve_exact(capacity.max(1));
+        let reserved = self.content.try_reserve_exact(capacity.max(1));
+        reserved.map_err(|error| io::Error::new(io::ErrorKind::OutOfMemory, error))?;
         self.is_in_frame = true;
         Ok(true)
     }

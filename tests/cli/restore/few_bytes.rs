@@ -127,6 +127,23 @@ fn a_small_file_out_of_a_large_tree_costs_little() {
         names(&data.join("package-0007/src"))
     );
     assert!(fetched < MOST_BYTES.min(whole), "{fetched}");
+    // Only the headers of the indexes are read.
+    let (listed, fetched, _) = measured(&["list"]);
+    println!("list with the headers of two indexes: {fetched} bytes");
+    assert!(listed.len() > 100 && fetched < whole, "{fetched}");
+    // An identity that opens nothing is named as by a restore of everything.
+    host.generate("other.txt");
+    let with_other = |words: &[&str]| {
+        let from = [&["--identity", "other.txt"], &from[2..]].concat();
+        let words = [words, &from[..]].concat();
+        let output = server.output_of(&mut host.command(&words));
+        assert!(!output.status.success(), "{words:?}");
+        texts(&output).1
+    };
+    let path = format!("data/{}", path(1));
+    let said = with_other(&["restore", "latest", &path, "--to", "none"]);
+    assert_eq!(said, with_other(&["restore", "latest", "--to", "none"]));
+    assert!(said.contains("it is encrypted to"), "{said}");
     // A path that does not exist is explained by the whole index.
     let words = [
         &[
