@@ -19,14 +19,7 @@ use crate::support::tree::noise;
 
 /// The words that read the folder target.
 fn from_folder<'a>(host: &'a Host, words: &[&'a str]) -> Vec<&'a str> {
-    let from = [
-        "--from",
-        "repo",
-        "--signer",
-        &host.signer,
-        "--identity",
-        "key.txt",
-    ];
+    let from = host.place();
     [&["cat"], words, &from[..]].concat()
 }
 

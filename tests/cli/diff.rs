@@ -5,12 +5,12 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::find::{change, place, set_day};
+use crate::find::{change, set_day};
 use crate::support::host::{Host, texts};
 use crate::support::random::Random;
 
 fn words<'a>(host: &'a Host, first: &[&'a str]) -> Vec<&'a str> {
-    [first, &place(host)].concat()
+    [first, &host.place()].concat()
 }
 
 /// What `diff -rq` says of two directories, a line each, with the letters of `diff`. Of a directory that only one side

@@ -13,20 +13,8 @@ use crate::support::files::files;
 use crate::support::host::Host;
 use crate::support::random::Random;
 
-/// The words that say where the snapshots are.
-pub fn place(host: &Host) -> [&str; 6] {
-    [
-        "--from",
-        "repo",
-        "--signer",
-        &host.signer,
-        "--identity",
-        "key.txt",
-    ]
-}
-
 fn words<'a>(host: &'a Host, first: &[&'a str]) -> Vec<&'a str> {
-    [first, &place(host)].concat()
+    [first, &host.place()].concat()
 }
 
 /// A host whose clock begins at a fixed time, and the next time.
@@ -267,7 +255,7 @@ fn names_that_are_not_text_go_through_and_null_separates_paths() {
     let mut line: Vec<&std::ffi::OsStr> = vec!["versions".as_ref()];
     let path = Path::new("data").join(&name);
     line.push(path.as_os_str());
-    let place = place(&host);
+    let place = host.place();
     line.extend(place.iter().map(std::ffi::OsStr::new));
     let said = host.json(&line);
     assert_eq!(said["versions"].as_array().unwrap().len(), 2, "{said}");

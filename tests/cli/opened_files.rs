@@ -28,14 +28,7 @@ fn commands_that_look_write_only_ciphertext_and_known_signers() {
     fs::remove_dir_all(host.data()).unwrap();
     let temp = host.path("temp");
     fs::create_dir(&temp).unwrap();
-    let place = [
-        "--from",
-        "repo",
-        "--signer",
-        &host.signer,
-        "--identity",
-        "key.txt",
-    ];
+    let place = host.place();
     let sort = "SELECT DISTINCT a FROM t ORDER BY a DESC";
     let file = "data/planted-name-0123";
     // SQLite would sort 200,000 rows in a file.

@@ -120,14 +120,7 @@ fn a_line_that_was_changed_with_the_key_of_its_archive_is_refused() {
     host.backup();
     let path = "data/040/004077";
     let run = |words: &[&str]| {
-        let from = [
-            "--from",
-            "repo",
-            "--signer",
-            &host.signer,
-            "--identity",
-            "key.txt",
-        ];
+        let from = host.place();
         host.run(&[words, &from[..]].concat())
     };
     let restored = run(&["restore", "latest", path, "--to", "before"]);

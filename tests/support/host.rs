@@ -178,19 +178,22 @@ impl Host {
         arguments.map(str::to_owned).to_vec()
     }
 
-    /// The words of a restore of these paths (none: all) from the folder target to `to`, with the pinned signer.
-    pub fn restore_words<'a>(&'a self, paths: &[&'a str], to: &'a str) -> Vec<&'a str> {
-        let rest = [
+    /// The words that name the folder target, the pinned signer and the identity.
+    pub fn place(&self) -> [&str; 6] {
+        [
             "--from",
             "repo",
-            "--identity",
-            "key.txt",
             "--signer",
             &self.signer,
-            "--to",
-            to,
-        ];
-        [&["restore", "latest"][..], paths, &rest].concat()
+            "--identity",
+            "key.txt",
+        ]
+    }
+
+    /// The words of a restore of these paths (none: all) from the folder target to `to`, with the pinned signer.
+    pub fn restore_words<'a>(&'a self, paths: &[&'a str], to: &'a str) -> Vec<&'a str> {
+        let first = ["restore", "latest"];
+        [&first[..], paths, &self.place(), &["--to", to]].concat()
     }
 
     /// Restores as a fresh machine would; gives the new directory.

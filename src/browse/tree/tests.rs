@@ -1,30 +1,10 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::base::ids::{ArchiveId, Hash, WriterId};
+use crate::base::ids::{ArchiveId, WriterId};
 use crate::format::index::{Entry, Extent};
-
-fn entry(path: &[u8], kind: EntryType) -> Entry {
-    Entry {
-        path: path.to_vec(),
-        kind,
-        mode: 0o644,
-        uid: 1,
-        gid: 2,
-        user: None,
-        group: None,
-        mtime_ns: 5,
-        xattrs: BTreeMap::new(),
-        size: 0,
-        blake3: (kind == EntryType::File).then_some(Hash([0; 32])),
-        extents: Vec::new(),
-        target: None,
-        rdev: None,
-        torn: false,
-    }
-}
 
 fn tree(entries: &[Entry]) -> SnapshotTree {
     let mut list = EntryList::default();
@@ -57,16 +37,16 @@ fn entries() -> impl Strategy<Value = Vec<Entry>> {
         let mut first_file: Option<Vec<u8>> = None;
         let made = all.iter().enumerate().map(|(n, path)| {
             if dirs.contains(path) {
-                return entry(path, EntryType::Dir);
+                return Entry::example(path, EntryType::Dir);
             }
             match &first_file {
                 Some(first) if seed >> (n % 64) & 1 == 1 => Entry {
                     target: Some(first.clone()),
-                    ..entry(path, EntryType::Hardlink)
+                    ..Entry::example(path, EntryType::Hardlink)
                 },
                 _ => {
                     first_file = Some(path.clone());
-                    entry(path, EntryType::File)
+                    Entry::example(path, EntryType::File)
                 }
             }
         });
@@ -147,7 +127,7 @@ fn holes_take_no_blocks() {
         let file = Entry {
             size,
             extents,
-            ..entry(b"f", EntryType::File)
+            ..Entry::example(b"f", EntryType::File)
         };
         let tree = tree(&[file]);
         let attributes = tree.attributes(TreeNode(1)).unwrap();
@@ -170,14 +150,14 @@ fn a_hard_link_to_no_earlier_file_is_refused() {
     for target in [&b"a"[..], b"z", b"d", b"b"] {
         let link = Entry {
             target: Some(target.to_vec()),
-            ..entry(b"b", EntryType::Hardlink)
+            ..Entry::example(b"b", EntryType::Hardlink)
         };
         let mut list = EntryList::default();
         list.extend(&[
-            entry(b"a.txt", EntryType::File),
+            Entry::example(b"a.txt", EntryType::File),
             link,
-            entry(b"d", EntryType::Dir),
-            entry(b"z", EntryType::File),
+            Entry::example(b"d", EntryType::Dir),
+            Entry::example(b"z", EntryType::File),
         ]);
         assert!(matches!(
             SnapshotTree::new(list),

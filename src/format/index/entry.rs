@@ -62,6 +62,30 @@ pub struct Entry {
     pub torn: bool,
 }
 
+#[cfg(test)]
+impl Entry {
+    /// Returns an entry without content, for tests.
+    pub(crate) fn example(path: &[u8], kind: EntryType) -> Self {
+        Self {
+            path: path.to_vec(),
+            kind,
+            mode: 0o644,
+            uid: 1,
+            gid: 2,
+            user: None,
+            group: None,
+            mtime_ns: 5,
+            xattrs: BTreeMap::new(),
+            size: 0,
+            blake3: (kind == EntryType::File).then_some(Hash([0; 32])),
+            extents: Vec::new(),
+            target: None,
+            rdev: None,
+            torn: false,
+        }
+    }
+}
+
 impl Entry {
     /// Checks the rules that concern this entry alone.
     pub(super) fn check(&self) -> Result<(), String> {

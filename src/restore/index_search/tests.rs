@@ -51,21 +51,9 @@ fn entry(path: &[u8], kind: EntryType) -> Entry {
         length: size,
     };
     Entry {
-        path: path.to_vec(),
-        kind,
-        mode: 0o644,
-        uid: 1,
-        gid: 2,
-        user: None,
-        group: None,
-        mtime_ns: 3,
-        xattrs: BTreeMap::new(),
         size,
-        blake3: (kind == EntryType::File).then_some(Hash([9; 32])),
         extents: if size > 0 { vec![extent] } else { Vec::new() },
-        target: None,
-        rdev: None,
-        torn: false,
+        ..Entry::example(path, kind)
     }
 }
 
